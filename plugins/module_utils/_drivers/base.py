@@ -1,0 +1,92 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""The contract between a rollout and a balancer.
+
+One instance speaks to the balancer on the host it runs on. It decides nothing
+and waits for nothing but the balancer's own confirmation: waiting for emptiness
+and health, limits and undoing live above, in ``_pool_operations.py``, and are
+the same for every balancer.
+
+Every operation may raise ``Unreachable``, ``PermissionDenied`` and ``BadReply``.
+An operation that changes something first checks all names (``UnknownPool``,
+``UnknownMember``: nothing was changed), then changes, then reads back
+(``Refused`` when the state did not take). It returns only when the change holds
+in the process that serves now.
+"""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import ClassVar, Mapping, Sequence
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What this balancer, in this version, can do."""
+
+    version: str
+    runtime_changes: bool  # changes without a reload
+    exact_in_flight: bool  # else an upper bound
+    checks_health: bool  # of its own accord
+    max_weight: int
+
+
+class Driver(abc.ABC):
+    """One balancer on this host."""
+
+    kind: ClassVar[str]  # the value of ``rollout_driver``
+
+    @abc.abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What it can do; read from the balancer, changes nothing."""
+
+    @abc.abstractmethod
+    def check_rights(self) -> None:
+        """Raise ``PermissionDenied`` unless every other operation is allowed. Changes nothing."""
+
+    @abc.abstractmethod
+    def identity(self) -> str:
+        """Name the process that serves now. Cheap: it is asked on every sample."""
+
+    @abc.abstractmethod
+    def pools(self) -> Sequence[str]:
+        """The names of all pools."""
+
+    @abc.abstractmethod
+    def read(self, pool: str) -> Pool:
+        """The pool now, in flight summed over this process and all that are leaving."""
+
+    @abc.abstractmethod
+    def drain(self, pool: str, names: Sequence[str]) -> None:
+        """No new work for these members, but for clients tied to them. What is in flight goes on."""
+
+    @abc.abstractmethod
+    def hold_out(self, pool: str, names: Sequence[str]) -> None:
+        """No new work at all for these members. What is in flight goes on."""
+
+    @abc.abstractmethod
+    def prepare_return(self, pool: str, names: Sequence[str]) -> None:
+        """Let the balancer judge the members' health afresh, still without new work.
+
+        Before: held out or draining. After: draining, and ``health`` is down
+        until the balancer's own checks have passed again. Without a check of
+        its own the member is draining and ``unchecked``.
+        """
+
+    @abc.abstractmethod
+    def put_back(self, pool: str, names: Sequence[str]) -> None:
+        """New work for these members from now on. The caller has seen to their health."""
+
+    @abc.abstractmethod
+    def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
+        """Set members' weights."""
+
+    @abc.abstractmethod
+    def cut(self, pool: str, names: Sequence[str]) -> int:
+        """End what is in flight on these members now; returns how much that was."""

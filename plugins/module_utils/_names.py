@@ -1,0 +1,106 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Names and addresses that users type, checked before they are used anywhere.
+
+What passes here is safe as one word on a runtime socket, as one path component
+and as one token of a configuration file.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+
+# HAProxy's own rule for names of proxies and servers (is_char_class "ident").
+_BALANCER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,255}\Z")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
+_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")
+
+
+def _text(what: str, value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise BadInput(f"{what} must be a non-empty text, got {value!r}.")
+    return value
+
+
+def pool_name(value: object, what: str = "the pool's name") -> str:
+    """A backend's or upstream's name; raises ``BadInput``."""
+    return _balancer_name(value, what)
+
+
+def member_name(value: object, what: str = "the member's name") -> str:
+    """A server's name in a pool; raises ``BadInput``."""
+    return _balancer_name(value, what)
+
+
+def _balancer_name(value: object, what: str) -> str:
+    text = _text(what, value)
+    if not _BALANCER_NAME.match(text):
+        raise BadInput(
+            f"{what} {text!r} has characters that no balancer allows in a name.",
+            "Letters, digits and _ . : - are allowed.",
+        )
+    return text
+
+
+def version(value: object, what: str = "rollout_version") -> str:
+    """A release's version, usable as one path component; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _VERSION.match(text) or ".." in text:
+        raise BadInput(
+            f"{what} {text!r} is not a version.",
+            "It starts with a letter or digit; letters, digits and . _ + ~ - may follow, but no '..', "
+            "slash, space or line break.",
+        )
+    return text
+
+
+def service(value: object, what: str = "rollout_service") -> str:
+    """A service's name, usable in file names; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _SERVICE.match(text):
+        raise BadInput(
+            f"{what} {text!r} is not a name for a service.",
+            "It starts with a letter or digit; letters, digits and _ . - may follow, at most 64.",
+        )
+    return text
+
+
+def unit(value: object, what: str = "the unit's name") -> str:
+    """A systemd unit's name; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _UNIT.match(text) or text.startswith("-"):
+        raise BadInput(f"{what} {text!r} is not the name of a systemd unit.")
+    return text
+
+
+def absolute_path(value: object, what: str) -> str:
+    """An absolute path without ``..`` or control characters; raises ``BadInput``."""
+    text = _text(what, value)
+    if not text.startswith("/") or ".." in text.split("/") or re.search(r"[\x00-\x1f\x7f]", text):
+        raise BadInput(f"{what} {text!r} must be an absolute path without '..'.")
+    return text
+
+
+def http_url(value: object, what: str) -> str:
+    """An ``http://`` or ``https://`` URL with a host; raises ``BadInput``."""
+    text = _text(what, value)
+    if re.search(r"[\x00-\x20\x7f]", text):
+        raise BadInput(f"{what} {text!r} has a space or a control character in it.")
+    try:
+        parts = urlsplit(text)
+        port_is_valid = parts.port is None or 0 < parts.port < 65536
+    except ValueError:
+        parts, port_is_valid = urlsplit(""), False
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
+        raise BadInput(
+            f"{what} {text!r} is not a URL.",
+            "It starts with http:// or https:// and names a host, such as http://127.0.0.1:8080/health.",
+        )
+    return text

@@ -1,0 +1,145 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""A pool and its members as a balancer sees them at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import UnknownMember
+
+
+class Admin(str, Enum):
+    """What an operator (or we) asked of a member."""
+
+    READY = "ready"
+    DRAIN = "drain"  # no new work but for clients that are tied to it
+    OUT = "out"  # no new work at all
+
+
+class Health(str, Enum):
+    """What the balancer's own checks say of a member."""
+
+    UP = "up"
+    DOWN = "down"
+    STARTING = "starting"  # on its way up, slow start included
+    STOPPING = "stopping"
+    UNCHECKED = "unchecked"  # the balancer has no check; it would send traffic to a dead member
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Totals since the serving process started (see ``Pool.identity``)."""
+
+    requests: int = 0  # sessions or requests that this member was given
+    errors: int = 0  # connect, response and server-aborted errors; a lower bound, see docs
+    responses_5xx: int = 0
+    retries: int = 0
+    redispatches: int = 0
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The part of a member's state that is set by people: what a put back returns to."""
+
+    admin: Admin
+    weight: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """One server line of a pool at one moment."""
+
+    name: str
+    address: str  # IP address, or path of a UNIX socket
+    port: int  # 0 for a UNIX socket
+    admin: Admin
+    health: Health
+    weight: int  # in the balancer's unit
+    in_flight: int  # requests or connections now, all processes of the balancer summed
+    queued: int  # waiting for this very member
+    backup: bool = False
+    counters: Counters = field(default_factory=Counters)
+    detail: Mapping[str, Any] = field(default_factory=dict)  # the balancer's own words, for people
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(admin=self.admin, weight=self.weight)
+
+    @property
+    def busy(self) -> int:
+        """Everything that would be lost if the member stopped now."""
+        return self.in_flight + self.queued
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it takes new work now (backups are not counted as capacity)."""
+        return (
+            self.admin is Admin.READY
+            and self.health in (Health.UP, Health.UNCHECKED)
+            and self.weight > 0
+            and not self.backup
+        )
+
+    def to_dict(self) -> Dict[str, Any]:
+        data = asdict(self)
+        data.update(admin=self.admin.value, health=self.health.value, detail=dict(self.detail))
+        return data
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Member":
+        values = dict(data)
+        values.update(
+            admin=Admin(values["admin"]),
+            health=Health(values["health"]),
+            counters=Counters(**values.get("counters", {})),
+        )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool on one balancer at one moment."""
+
+    name: str
+    identity: str  # names the serving process; another value means a reload or a restart
+    members: Tuple[Member, ...]
+    queued: int = 0  # waiting for any member
+    leaving: int = 0  # older processes of the balancer that still serve
+
+    def member(self, name: str) -> Member:
+        """The member of that name; raises ``UnknownMember`` and names what is there."""
+        for member in self.members:
+            if member.name == name:
+                return member
+        known = ", ".join(m.name for m in self.members) or "no member at all"
+        raise UnknownMember(
+            f"The pool {self.name!r} has no member {name!r}.", f"It has {known}.", pool=self.name, member=name
+        )
+
+    def chosen(self, names: Sequence[str]) -> List[Member]:
+        """The members of these names, in this order; raises ``UnknownMember``."""
+        return [self.member(name) for name in names]
+
+    def at_address(self, address: str, port: Optional[int] = None) -> List[Member]:
+        """The members at this address (and port)."""
+        return [m for m in self.members if m.address == address and (port is None or m.port == port)]
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "name": self.name,
+            "identity": self.identity,
+            "queued": self.queued,
+            "leaving": self.leaving,
+            "members": [member.to_dict() for member in self.members],
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Pool":
+        members = tuple(Member.from_dict(member) for member in data["members"])
+        return cls(**{**data, "members": members})
