@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target does its own set-up. CORE=2.21 runs a target on that ansible-core (needs Python 3.12).
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+CORE ?= 2.19
+VENV := $(if $(filter 2.19,$(CORE)),.venv,.venv-$(CORE))
+COLLECTIONS := $(CURDIR)/.build/collections
+HERE := $(COLLECTIONS)/ansible_collections/zerodrop/rollout
+CODE := $(wildcard plugins lab tests bench demo)
+
+export CORE VENV
+export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
+export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
+export ZERODROP_HAPROXY ?= $(CURDIR)/.cache/haproxy/haproxy
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup setup-2.21 setup-python format lint sanity unit conformance integration molecule test core-2.21 quick demo bench clean
+
+help: ## This list
+	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
+
+setup: ## All that the other targets need; quick when it is there
+	@scripts/setup python balancer lab
+
+setup-2.21: ## The same with ansible-core 2.21, where a Python 3.12 exists
+	@CORE=2.21 scripts/setup python
+
+setup-python:
+	@scripts/setup python
+
+format: setup-python ## Write the code as the linters want it, where they know how
+	@ruff check --fix $(CODE)
+	@ruff format $(CODE)
+
+lint: setup-python ## ruff, mypy (strict), ansible-lint (production), yamllint
+	@scripts/step ruff ruff check $(CODE)
+	@scripts/step 'ruff format' ruff format --check --diff $(CODE)
+	@scripts/step mypy mypy $(addprefix $(HERE)/,$(filter plugins tests,$(CODE))) $(filter-out plugins tests,$(CODE))
+	@scripts/step yamllint yamllint --strict .
+	@scripts/step changelog antsibull-changelog lint
+	@scripts/step ansible-lint ansible-lint -q
+
+sanity: setup-python ## ansible-test sanity, on every Python that is here
+	@scripts/step 'ansible-test sanity ($(CORE))' scripts/sanity
+
+unit: setup-python ## The tests that need nothing but Python
+	@pytest -q tests/unit
+
+conformance: ## Every driver against real balancers
+	@scripts/setup python balancer
+	@pytest -q tests/conformance
+
+integration: setup ## The collection on the hosts of the lab
+	@pytest -q tests/lab tests/integration
+
+molecule: setup ## The roles' Molecule scenarios
+	@pytest -q tests/molecule
+
+test: setup lint sanity core-2.21 ## Everything, the quick checks first
+	@pytest -q
+
+core-2.21: setup-2.21
+	@if [ -x .venv-2.21/bin/pytest ]; then $(MAKE) CORE=2.21 sanity quick; fi
+
+quick: setup-python
+	@scripts/step 'unit tests ($(CORE))' pytest -q tests/unit
+
+demo: setup ## A fleet upgraded under load, in the lab; VERSION=broken shows a refused version
+	@python -m demo $(VERSION)
+
+bench: setup ## Wall time and lost requests, ours against the floor and the peers
+	@python -m bench
+
+clean: ## Remove what the targets made here
+	@rm -rf .build .cache .venv .venv-2.21 .mypy_cache .ruff_cache .hypothesis .ansible tests/output
