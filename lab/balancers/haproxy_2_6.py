@@ -1,0 +1,15 @@
+"""HAProxy 2.6, as Debian 12 ships it."""
+
+from __future__ import annotations
+
+from ..recipes import host, with_packages
+from . import haproxy_config, haproxy_socket
+from .generation import Generation
+
+GENERATION = Generation(
+    name="haproxy-2.6",
+    recipe=with_packages("haproxy-2.6", host("bookworm"), ("haproxy",), "haproxy.service"),
+    config_dir="/etc/haproxy",
+    render=haproxy_config.render,
+    ready=haproxy_socket.ready,
+)

@@ -1,0 +1,120 @@
+"""Write HAProxy's configuration for a lab."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..description import Description
+from .generation import Server
+
+STATE_FILE = "/var/lib/haproxy/server-state"
+
+
+def render(description: Description, servers: Sequence[Server]) -> Mapping[str, str]:
+    """The files in /etc/haproxy."""
+    parts = [
+        _global(description),
+        _defaults(description),
+        _frontend(description),
+        *(_backend(description, pool, servers) for pool in (description.pool, *description.extra_pools)),
+    ]
+    if description.tcp:
+        parts += [_tcp_frontend(description), _tcp_backend(description, servers)]
+    return {"haproxy.cfg": "\n\n".join("\n    ".join(part) for part in parts) + "\n"}
+
+
+def _global(description: Description) -> list[str]:
+    lines = [
+        "global",
+        "log /dev/log local0",
+        "chroot /var/lib/haproxy",
+        "user haproxy",
+        "group haproxy",
+        "daemon",
+        "maxconn 4000",
+        "stats timeout 30s",
+        "stats socket /run/haproxy/admin.sock mode 660 level admin",
+        # With less than full rights, to see a refusal.
+        "stats socket /run/haproxy/operator.sock mode 660 level operator",
+        "stats socket /run/haproxy/user.sock mode 660 level user",
+    ]
+    if description.state_file:
+        lines.append(f"server-state-file {STATE_FILE}")
+    return lines + list(description.global_lines)
+
+
+def _defaults(description: Description) -> list[str]:
+    lines = [
+        "defaults",
+        "log global",
+        "mode http",
+        "timeout connect 5s",
+        "timeout client 60s",
+        "timeout server 60s",
+        "timeout http-request 10s",
+        "timeout http-keep-alive 60s",
+        "timeout queue 10s",
+        "timeout tunnel 1h",
+        f"retries {description.retries}",
+    ]
+    # The sockets' journal entries cost more than the requests; changes of state are logged.
+    if not description.log_requests:
+        lines.append("option dontlog-normal")
+    lines.append("option redispatch" if description.redispatch else "no option redispatch")
+    if description.state_file:
+        lines.append("load-server-state-from-file global")
+    return lines
+
+
+def _frontend(description: Description) -> list[str]:
+    return [
+        "frontend www",
+        "bind :80",
+        # A reload lets idle clients finish a request and closes with its answer.
+        "option idle-close-on-response",
+        f"default_backend {description.pool}",
+    ]
+
+
+def _backend(description: Description, pool: str, servers: Sequence[Server]) -> list[str]:
+    lines = [f"backend {pool}", "balance roundrobin"]
+    if description.check:
+        lines.append("option httpchk GET /health")
+    if description.sticky == "cookie":
+        lines.append("cookie SRV insert indirect nocache")
+    lines += description.pool_lines
+    for server in servers:
+        cookie = f" cookie {server.name}" if description.sticky == "cookie" else ""
+        lines.append(_server(description, server) + cookie)
+    return lines
+
+
+def _tcp_frontend(description: Description) -> list[str]:
+    return [
+        "frontend raw",
+        "bind :81",
+        "mode tcp",
+        f"default_backend {description.pool}_tcp",
+    ]
+
+
+def _tcp_backend(description: Description, servers: Sequence[Server]) -> list[str]:
+    lines = [f"backend {description.pool}_tcp", "mode tcp", "balance roundrobin"]
+    if description.check:
+        lines.append("option httpchk GET /health")
+    return lines + [_server(description, server) for server in servers]
+
+
+def _server(description: Description, server: Server) -> str:
+    words = [f"server {server.name} {server.address}:{server.port}"]
+    if description.check:
+        words.append(
+            f"check inter {description.check_inter_ms}ms"
+            f" fall {description.check_fall} rise {description.check_rise}"
+        )
+    words.append(f"weight {description.weight}")
+    if description.member_maxconn:
+        words.append(f"maxconn {description.member_maxconn}")
+    if description.server_options:
+        words.append(description.server_options)
+    return " ".join(words)

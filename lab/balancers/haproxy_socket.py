@@ -1,0 +1,52 @@
+"""Ask a HAProxy of the lab over its runtime socket, from outside its host."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..description import Description
+from .generation import Server
+
+SOCKETS = {
+    "admin": "run/haproxy/admin.sock",
+    "operator": "run/haproxy/operator.sock",
+    "user": "run/haproxy/user.sock",
+    "master": "run/haproxy-master.sock",
+}
+
+
+def ask(root: Path, command: str, level: str = "admin", timeout: float = 5.0) -> str:
+    """Send one line to a socket of the HAProxy that lives under `root`; the whole answer."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(root / SOCKETS[level]))
+        connection.sendall(command.encode() + b"\n")
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    return answer.decode(errors="replace")
+
+
+def statuses(stat: str, pool: str) -> dict[str, str]:
+    """Each server's status in `pool`, out of the answer to `show stat`."""
+    rows = [line.split(",") for line in stat.splitlines() if line]
+    if not rows:
+        return {}
+    status = rows[0].index("status")
+    found = {row[1]: row[status] for row in rows[1:] if row[0] == pool}
+    return {name: s for name, s in found.items() if name not in ("FRONTEND", "BACKEND")}
+
+
+def ready(root: Path, description: Description, servers: Sequence[Server]) -> bool:
+    """Is every member up, by a check that has really run?"""
+    try:
+        stat = ask(root, "show stat", "user")
+    except OSError:
+        return False
+    wanted = {"UP"} if description.check else {"no check"}
+    return all(
+        found.keys() == {server.name for server in servers} and set(found.values()) <= wanted
+        for found in (statuses(stat, pool) for pool in description.pools)
+    )

@@ -1,0 +1,86 @@
+"""What a lab should look like."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from . import names
+from .errors import LabError
+from .switches import Switches
+
+MAX_MEMBERS = 200
+MAX_BALANCERS = 9
+
+
+@dataclass(frozen=True)
+class Description:
+    """One lab: its hosts, the generation of its balancers and how they are configured."""
+
+    prefix: str = "zd"
+    members: int = 6
+    balancers: int = 1
+    haproxy: str = "2.6"  # the generation of HAProxy on the balancers
+    nginx: str | None = None  # a generation of nginx instead of HAProxy
+    pool: str = "shop"
+    subnet: str | None = None  # a /24; picked free when not given
+    version: str = "1.0"  # the release that runs on every member at first
+    switches: Switches = Switches()  # how that release behaves
+
+    # The balancer's configuration.
+    weight: int = 100
+    check: bool = True  # health checks of the members
+    check_inter_ms: int = 200
+    check_rise: int = 2
+    check_fall: int = 2
+    retries: int = 0  # nothing may hide a lost request
+    redispatch: bool = False
+    member_maxconn: int | None = None
+    sticky: str | None = None  # "cookie" keeps a client on its member
+    tcp: bool = False  # a second way in, port 81, in TCP mode
+    state_file: bool = False  # HAProxy reads its servers' state from a file when it starts
+    log_requests: bool = False
+    extra_pools: tuple[str, ...] = ()  # more pools with the same members
+    global_lines: tuple[str, ...] = ()  # taken as they are
+    pool_lines: tuple[str, ...] = ()
+    server_options: str = ""  # added to every server line
+
+    def __post_init__(self) -> None:
+        names.prefix(self.prefix)
+        names.version(self.version)
+        for pool in (self.pool, *self.extra_pools):
+            names.pool(pool)
+        if len(set(self.pools)) != len(self.pools):
+            raise LabError("two pools have the same name")
+        if not 0 <= self.members <= MAX_MEMBERS:
+            raise LabError(f"members must lie between 0 and {MAX_MEMBERS}")
+        if not 0 <= self.balancers <= MAX_BALANCERS:
+            raise LabError(f"balancers must lie between 0 and {MAX_BALANCERS}")
+        if not self.members + self.balancers:
+            raise LabError("a lab needs at least one host")
+        if not 0 <= self.weight <= 256:
+            raise LabError("weight must lie between 0 and 256")
+        if self.sticky not in (None, "cookie"):
+            raise LabError(f"sticky {self.sticky!r}: only 'cookie' or nothing is known")
+        if self.subnet is not None:
+            _check_subnet(self.subnet)
+
+    @property
+    def generation(self) -> str:
+        """Which kind and version of balancer, e.g. haproxy-2.6."""
+        return f"nginx-{self.nginx}" if self.nginx else f"haproxy-{self.haproxy}"
+
+    @property
+    def pools(self) -> tuple[str, ...]:
+        """Every pool the members are in."""
+        tcp = (f"{self.pool}_tcp",) if self.tcp else ()
+        return (self.pool, *self.extra_pools, *tcp)
+
+
+def _check_subnet(text: str) -> None:
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise LabError(f"subnet {text!r}: {error}") from None
+    if network.prefixlen != 24:
+        raise LabError(f"subnet {text!r}: use a /24")

@@ -1,0 +1,80 @@
+"""Wait until a lab can be used."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import time
+from collections.abc import Callable
+
+from . import podman
+from .balancers import Generation, Server
+from .errors import LabError
+from .model import Host, Lab
+from .namespaces import root_of
+
+PORT = 8080
+
+
+def ssh_answers(address: str) -> bool:
+    """Does sshd greet?"""
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            connection.settimeout(1)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def http_status(address: str, port: int, path: str) -> int | None:
+    """The status of one GET, None when there was no answer."""
+    connection = http.client.HTTPConnection(address, port, timeout=1)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def wait(lab: Lab, generation: Generation, timeout: float) -> None:
+    """Return when every host lets SSH in and every balancer sees every member healthy."""
+    servers = [Server(host.name, host.address) for host in lab.members]
+
+    def balances(host: Host) -> bool:
+        root = root_of(host)
+        return (
+            root is not None
+            and generation.ready(root, lab.description, servers)
+            and (not servers or http_status(host.address, 80, "/") is not None)
+        )
+
+    waiting: dict[str, tuple[Host, Callable[[Host], bool]]] = {}
+    for host in lab.hosts:
+        waiting[f"sshd on {host.name}"] = (host, lambda host: ssh_answers(host.address))
+    for host in lab.members:
+        waiting[f"the service on {host.name}"] = (
+            host,
+            lambda host: http_status(host.address, PORT, "/health") == 200,
+        )
+    for host in lab.balancers:
+        waiting[f"healthy members behind {host.name}"] = (host, balances)
+    deadline = time.monotonic() + timeout
+    while waiting:
+        waiting = {what: (host, ok) for what, (host, ok) in waiting.items() if not ok(host)}
+        if waiting and time.monotonic() > deadline:
+            what, (host, _) = next(iter(waiting.items()))
+            others = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+            raise LabError(f"no {what} within {timeout:.0f} s{others}{_journal(host)}")
+        if waiting:
+            time.sleep(0.05)
+
+
+def _journal(host: Host) -> str:
+    """What the host itself says about it."""
+    command = ["exec", host.container, "journalctl", "--no-pager", "-p", "warning", "-n", "15"]
+    try:
+        return "\n" + podman.call(*command, check=False, timeout=10).stdout
+    except LabError:
+        return ""

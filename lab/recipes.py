@@ -1,0 +1,174 @@
+"""What the images are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+PACKAGES = (
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
+    "python3",
+    "python3-apt",
+    "iproute2",
+    "procps",
+    "curl",
+    "ca-certificates",
+    "sudo",
+)
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """An image made from nothing: a minimal Debian."""
+
+    suite: str
+    packages: tuple[str, ...] = PACKAGES
+
+    @property
+    def name(self) -> str:
+        """What the image is called without its tag."""
+        return f"base-{self.suite}"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An image built on another one."""
+
+    name: str
+    parent: Bootstrap | Layer
+    commands: tuple[str, ...]  # one RUN each
+    files: tuple[tuple[str, str], ...] = ()  # path in the image and text, copied first
+
+
+Recipe = Bootstrap | Layer
+
+REPOSITORY = "localhost/zerodrop-lab-"
+
+
+def image(recipe: Recipe) -> str:
+    """The image's name, tagged with a hash of everything it is made of."""
+    text = json.dumps(asdict(recipe), sort_keys=True)
+    return f"{REPOSITORY}{recipe.name}:{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def chain(recipe: Recipe) -> list[Recipe]:
+    """The recipe's ancestors, the oldest first, and itself."""
+    return [*chain(recipe.parent), recipe] if isinstance(recipe, Layer) else [recipe]
+
+
+# One host key, made at the first start: images hold no secrets, and an RSA key takes a second.
+_SSHD = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+UseDNS no
+PrintMotd no
+PrintLastLog no
+MaxStartups 500:30:1000
+MaxSessions 500
+"""
+_SSH_UNIT = """\
+[Unit]
+After=network.target
+StartLimitIntervalSec=0
+[Service]
+ExecStartPre=
+ExecStartPre=/bin/sh -c '\
+test -s /etc/ssh/ssh_host_ed25519_key || \
+ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key'
+ExecStartPre=/usr/sbin/sshd -t
+"""
+_JOURNAL = """\
+[Journal]
+Storage=volatile
+RuntimeMaxUse=32M
+RateLimitIntervalSec=0
+"""
+# Units that wait for hardware, sit on a terminal or tidy up at odd times.
+_MASKED = (
+    "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "console-getty.service",
+    "dev-hugepages.mount",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty.target",
+    "kmod-static-nodes.service",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-firstboot.service",
+    "systemd-journal-catalog-update.service",
+    "systemd-logind.service",
+    "systemd-modules-load.service",
+    "systemd-pcrphase.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-sysctl.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-udev-trigger.service",
+    "systemd-udevd.service",
+    "systemd-update-utmp-runlevel.service",
+    "systemd-update-utmp.service",
+)
+
+
+def host(suite: str) -> Layer:
+    """A host: a Debian that boots fast and lets Ansible in."""
+    return Layer(
+        name=f"host-{suite}",
+        parent=Bootstrap(suite),
+        files=(
+            ("etc/ssh/sshd_config.d/lab.conf", _SSHD),
+            ("etc/systemd/system/ssh.service.d/lab.conf", _SSH_UNIT),
+            ("etc/systemd/journald.conf.d/lab.conf", _JOURNAL),
+        ),
+        commands=(
+            "install -d -m 700 /root/.ssh"
+            " && sed -i '/pam_motd/d; /pam_mail/d' /etc/pam.d/sshd"
+            f" && systemctl mask {' '.join(_MASKED)}"
+            " && systemctl set-default multi-user.target"
+            " && systemctl enable ssh.service",
+        ),
+    )
+
+
+# The number is fixed because the lab gives the service its log directory from outside.
+SHOP_UID = 990
+
+
+def member() -> Layer:
+    """A member: a host with the sample service's unit; the release comes later."""
+    unit = Path(__file__).parent / "service" / "shop.service"
+    return Layer(
+        name="member",
+        parent=host("bookworm"),
+        files=(("etc/systemd/system/shop.service", unit.read_text(encoding="utf-8")),),
+        commands=(
+            f"useradd --system --uid {SHOP_UID} --no-create-home --shell /usr/sbin/nologin shop"
+            " && systemctl enable shop.service",
+        ),
+    )
+
+
+def with_packages(name: str, parent: Layer, packages: tuple[str, ...], units: str) -> Layer:
+    """A host with more of Debian's packages, and their units enabled."""
+    return Layer(
+        name=name,
+        parent=parent,
+        commands=(
+            "apt-get update -q"
+            " && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+            + " ".join(packages)
+            + f" && systemctl enable {units}"
+            " && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
+        ),
+    )

@@ -1,0 +1,31 @@
+"""How a release of the sample service is told to misbehave."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from .errors import LabError
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Written as settings.json into a release; all off by default."""
+
+    start_delay: float = 0.0  # seconds before the port opens
+    warm_up: float = 0.0  # seconds in which the open port answers 503 to everything
+    never_healthy: bool = False  # health says 503 and every request gets 500
+    error_share: float = 0.0  # share of requests that get 500; health is spared
+    extra_latency: float = 0.0  # seconds added to every answer; health is spared
+    crash_after: float = 0.0  # seconds after the start at which the process dies; 0 is never
+
+    def __post_init__(self) -> None:
+        for name in ("start_delay", "warm_up", "extra_latency", "crash_after"):
+            if not 0 <= getattr(self, name) <= 86400:
+                raise LabError(f"{name} must lie between 0 and 86400 seconds")
+        if not 0 <= self.error_share <= 1:
+            raise LabError("error_share must lie between 0 and 1")
+
+    def to_json(self) -> str:
+        """The text of settings.json, the same for the same switches."""
+        return json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
