@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 export ZERODROP_HAPROXY ?= $(CURDIR)/.cache/haproxy/haproxy
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint sanity unit conformance integration molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit conformance integration molecule test core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -36,12 +36,20 @@ format: setup-python ## Write the code as the linters want it, where they know h
 	@ruff check --fix $(CODE)
 	@ruff format $(CODE)
 
-lint: setup-python ## ruff, mypy (strict), ansible-lint (production), yamllint
-	@scripts/step ruff ruff check $(CODE)
-	@scripts/step 'ruff format' ruff format --check --diff $(CODE)
+lint: ruff mypy yamllint ansible-lint ## ruff, mypy (strict), yamllint, ansible-lint (production); make -k lint shows all at once
+
+ruff: setup-python
+	@scripts/step ruff ruff check --output-format concise $(CODE)
+	@scripts/step 'ruff format' ruff format --check $(CODE)
+
+mypy: setup-python
 	@scripts/step mypy mypy $(addprefix $(HERE)/,$(filter plugins tests,$(CODE))) $(filter-out plugins tests,$(CODE))
+
+yamllint: setup-python
 	@scripts/step yamllint yamllint --strict .
 	@scripts/step changelog antsibull-changelog lint
+
+ansible-lint: setup-python
 	@scripts/step ansible-lint ansible-lint -q
 
 sanity: setup-python ## ansible-test sanity, on every Python that is here
