@@ -56,7 +56,7 @@ class Member:
     """One server line of a pool at one moment."""
 
     name: str
-    address: str  # IP address, or path of a UNIX socket
+    address: str  # IP address, or `unix` for a UNIX socket
     port: int  # 0 for a UNIX socket
     admin: Admin
     health: Health

@@ -20,10 +20,25 @@ in the process that serves now.
 from __future__ import annotations
 
 import abc
+import time
 from dataclasses import dataclass
-from typing import ClassVar, Mapping, Sequence
+from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+
+
+class Clock:
+    """Time, in one place, so that tests need not wait. Never the wall clock: that one jumps."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def cpu(self) -> float:
+        """The processor time that this process has used."""
+        return time.process_time()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
 
 
 @dataclass(frozen=True)
@@ -35,12 +50,36 @@ class Capabilities:
     exact_in_flight: bool  # else an upper bound
     checks_health: bool  # of its own accord
     max_weight: int
+    notes: Tuple[str, ...] = ()  # what is missing and what that means, for people
+
+    def to_dict(self) -> Dict[str, Any]:
+        return {
+            "version": self.version,
+            "runtime_changes": self.runtime_changes,
+            "exact_in_flight": self.exact_in_flight,
+            "checks_health": self.checks_health,
+            "max_weight": self.max_weight,
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a wait looks at again and again: much cheaper than a pool."""
+
+    identity: str
+    busy: Mapping[str, int]  # in flight and queued, for each member that was asked for
 
 
 class Driver(abc.ABC):
     """One balancer on this host."""
 
     kind: ClassVar[str]  # the value of ``rollout_driver``
+
+    @classmethod
+    @abc.abstractmethod
+    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> "Driver":
+        """The driver for an operation's parameters; raises ``BadInput``. Touches nothing."""
 
     @abc.abstractmethod
     def capabilities(self) -> Capabilities:
@@ -61,6 +100,15 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def read(self, pool: str) -> Pool:
         """The pool now, in flight summed over this process and all that are leaving."""
+
+    def glance(self, pool: str, names: Sequence[str]) -> Glance:
+        """How busy these members are, at the least cost. Emptiness is confirmed by ``read``."""
+        now = self.read(pool)
+        return Glance(now.identity, {member.name: member.busy for member in now.chosen(names)})
+
+    def work(self, pool: str, names: Sequence[str]) -> List[Dict[str, str]]:
+        """What these members are busy with, for a message to people; a balancer that cannot tell says nothing."""
+        return []
 
     @abc.abstractmethod
     def drain(self, pool: str, names: Sequence[str]) -> None:

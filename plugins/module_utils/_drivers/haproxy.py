@@ -1,0 +1,532 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""HAProxy, through its runtime socket and its master socket.
+
+What makes this more than a few commands:
+
+* A command sent just after a reload may reach the worker that is leaving, which
+  says success. So every answer tells which process gave it, the master tells
+  which process serves, and a change counts only when it is read back from that one.
+* A leaving worker still serves what it has. So in flight is summed over all of them.
+* The status text hides administrative states. So the bits are read, never the text.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import (
+    Capabilities,
+    Clock,
+    Driver,
+    Glance,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    BadReply,
+    ChangedByOther,
+    InvalidConfiguration,
+    PermissionDenied,
+    Refused,
+    UnknownMember,
+    UnknownPool,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import replies
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.runtime import (
+    ANSWER_LIMIT,
+    RELOAD_LIMIT,
+    RuntimeSocket,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+
+SOCKET = "/run/haproxy/admin.sock"
+MASTER_SOCKET = "/run/haproxy-master.sock"
+MAX_WEIGHT = 256
+
+_ATTEMPTS = 8  # of a change that reloads get in the way of
+_PAUSE = 0.02
+_FEW = 8  # up to so many members are asked for one by one; the whole pool is cheaper beyond
+
+_SERVERS_AND_BACKEND = 6  # the kinds of rows that `show stat` is asked for
+_SERVERS = 4
+
+_HEALTH = {
+    replies.STOPPED: Health.DOWN,
+    replies.STARTING: Health.STARTING,
+    replies.RUNNING: Health.UP,
+    replies.STOPPING: Health.STOPPING,
+}
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """What one process said of one pool in one answer."""
+
+    process: replies.Process
+    servers: Mapping[str, replies.ServerState]
+    statistics: Optional[replies.Statistics]  # None for a pool without servers
+
+    def server(self, pool: str, name: str) -> replies.ServerState:
+        if name not in self.servers:
+            known = ", ".join(self.servers) or "no server at all"
+            raise UnknownMember(
+                f"The backend {pool!r} has no server {name!r}.", f"It has {known}.", pool=pool, member=name
+            )
+        return self.servers[name]
+
+    def tracked_by(self, name: str) -> str:
+        """The server whose state this one inherits, as ``backend/server``; empty for none."""
+        if self.statistics is None or name not in self.statistics.rows:
+            return ""
+        return self.statistics.text(self.statistics.rows[name], "tracked")
+
+
+class HAProxyDriver(Driver):
+    """The HAProxy on this host."""
+
+    kind: ClassVar[str] = "haproxy"
+
+    def __init__(
+        self,
+        socket: str = SOCKET,
+        master_socket: Optional[str] = MASTER_SOCKET,
+        clock: Optional[Clock] = None,
+        notes: Tuple[str, ...] = (),
+        answer_limit: float = ANSWER_LIMIT,
+    ) -> None:
+        self._clock = clock or Clock()
+        self._socket = RuntimeSocket(socket, "The runtime socket", self._clock, answer_limit)
+        self._master: Optional[RuntimeSocket] = None
+        if master_socket:
+            self._master = RuntimeSocket(master_socket, "The master socket", self._clock, answer_limit)
+        self._notes = notes
+        # Numbers of pools and servers, by process and pool: they may differ after a reload.
+        self._ids: Dict[Tuple[str, str], Tuple[int, Dict[str, int]]] = {}
+        self._leaving_pool_ids: Dict[Tuple[int, str], int] = {}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> "HAProxyDriver":
+        """``socket`` and ``master_socket``; the default master socket is used when it is there."""
+        socket = SOCKET if params.get("socket") is None else params["socket"]
+        master_socket = params.get("master_socket")
+        notes: Tuple[str, ...] = ()
+        if master_socket is None:
+            if os.access(MASTER_SOCKET, os.R_OK | os.W_OK):
+                master_socket = MASTER_SOCKET
+            else:
+                notes = (f"There is no master socket {MASTER_SOCKET} that this user may open.",)
+        elif master_socket == "":
+            notes = ("The master socket is switched off.",)
+        return cls(socket, master_socket, clock, notes)
+
+    # --- what there is ---
+
+    def capabilities(self) -> Capabilities:
+        notes = list(self._notes)
+        if self._master is None:
+            notes.append(
+                "Without a master socket, requests that older workers still serve after a reload are not counted, "
+                "and a change made during a reload may be missed."
+            )
+        return Capabilities(
+            version=self._process().version,
+            runtime_changes=True,
+            exact_in_flight=self._master is not None,
+            checks_health=True,
+            max_weight=MAX_WEIGHT,
+            notes=tuple(notes),
+        )
+
+    def check_rights(self) -> None:
+        level = replies.level(self._socket.ask("show cli level"))
+        if level != "admin":
+            raise PermissionDenied(
+                f"The runtime socket {self._socket.path} has the level {level!r}, which may look but not change.",
+                f"Give it 'level admin' in HAProxy's configuration: stats socket {self._socket.path} level admin.",
+                socket=self._socket.path,
+                level=level,
+            )
+        if self._master is not None:
+            self._processes()
+
+    def identity(self) -> str:
+        return self._process().identity
+
+    def pools(self) -> Sequence[str]:
+        return replies.pools(self._socket.ask("show backend"))
+
+    def read(self, pool: str) -> Pool:
+        pool_name(pool)
+        snapshot, leaving = self._settled(lambda: self._snapshot(pool))
+        older = [found for found in (self._leaving(pid, pool) for pid in leaving) if found is not None]
+        statistics = snapshot.statistics
+        queued = 0
+        if statistics is not None and "BACKEND" in statistics.rows:
+            queued = statistics.number(statistics.rows["BACKEND"], "qcur")
+        return Pool(
+            name=pool,
+            identity=snapshot.process.identity,
+            members=tuple(self._member(snapshot, server, older) for server in snapshot.servers.values()),
+            queued=queued,
+            leaving=len(leaving),
+        )
+
+    def glance(self, pool: str, names: Sequence[str]) -> Glance:
+        pool_name(pool)
+        (process, statistics), leaving = self._settled(lambda: self._glance(pool, names))
+        busy = {name: sum(statistics.busy(name)) for name in names}
+        for pid in leaving:
+            older = self._leaving(pid, pool)
+            for name in names if older is not None else ():
+                busy[name] += sum(older.busy(name)) if older is not None else 0
+        return Glance(process.identity, busy)
+
+    def work(self, pool: str, names: Sequence[str]) -> List[Dict[str, str]]:
+        found = []
+        for pid, session in self._sessions():
+            if session.pool == pool and session.member in names:
+                found.append(
+                    {
+                        "member": session.member,
+                        "client": session.client,
+                        "frontend": session.frontend,
+                        "age": session.age,
+                        "process": str(pid or "current"),
+                    }
+                )
+        return found
+
+    # --- changes ---
+
+    def drain(self, pool: str, names: Sequence[str]) -> None:
+        self._change(
+            pool,
+            names,
+            lambda server, name, target: [*_agent_off(server, target), f"set server {target} state drain"],
+            lambda server: bool(server.admin_bits & replies.FORCED_DRAIN),
+            "draining",
+        )
+
+    def hold_out(self, pool: str, names: Sequence[str]) -> None:
+        self._change(
+            pool,
+            names,
+            lambda server, name, target: [*_agent_off(server, target), f"set server {target} state maint"],
+            lambda server: bool(server.admin_bits & replies.FORCED_MAINT),
+            "in maintenance",
+        )
+
+    def prepare_return(self, pool: str, names: Sequence[str]) -> None:
+        def commands(server: replies.ServerState, tracked_by: str, target: str) -> List[str]:
+            lines = [*_agent_off(server, target), f"set server {target} state drain"]
+            # Without a check nothing would ever lift it up again; with `track` the health is another server's.
+            if server.checked and not tracked_by:
+                lines.append(f"set server {target} health down")
+            return lines
+
+        # Not `maint` with `health down`: that is accepted and ignored. Not `ready` first: that serves before the check.
+        self._change(pool, names, commands, lambda server: bool(server.admin_bits & replies.FORCED_DRAIN), "draining")
+
+    def put_back(self, pool: str, names: Sequence[str]) -> None:
+        def commands(server: replies.ServerState, tracked_by: str, target: str) -> List[str]:
+            # The agent last: until the server is ready, its word could cancel or repeat a drain.
+            return [f"set server {target} state ready", *([f"enable agent {target}"] if server.has_agent else [])]
+
+        in_rotation = replies.ANY_MAINT | replies.ANY_DRAIN
+        self._change(pool, names, commands, lambda server: not server.admin_bits & in_rotation, "ready")
+
+    def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
+        for name, weight in weights.items():
+            if not isinstance(weight, int) or isinstance(weight, bool) or not 0 <= weight <= MAX_WEIGHT:
+                raise BadInput(f"The weight of {name!r} is {weight!r}; HAProxy takes 0 to {MAX_WEIGHT}.")
+        # One change each: what must be read back differs.
+        for weight in sorted(set(weights.values())):
+            self._change(
+                pool,
+                [name for name, wanted in weights.items() if wanted == weight],
+                lambda server, name, target, w=weight: [f"set server {target} weight {w}"],  # type: ignore[misc]
+                lambda server, w=weight: server.weight == w,  # type: ignore[misc]
+                f"at weight {weight}",
+            )
+
+    def cut(self, pool: str, names: Sequence[str]) -> int:
+        before = self.read(pool)
+        count = sum(member.in_flight for member in before.chosen(names))
+        for name in names:
+            self._write(f"shutdown sessions server {pool}/{name}")
+        if self._master is not None and before.leaving:
+            # A leaving worker takes no command about a server, only about a session.
+            for pid, session in self._sessions():
+                if pid and session.pool == pool and session.member in names:
+                    self._master.ask(f"@!{pid} shutdown session {session.handle}")
+        return count
+
+    # --- one change: write, read back, and again if a reload came between ---
+
+    def _change(
+        self,
+        pool: str,
+        names: Sequence[str],
+        commands: Callable[[replies.ServerState, str, str], List[str]],
+        holds: Callable[[replies.ServerState], bool],
+        wanted: str,
+    ) -> None:
+        pool_name(pool)
+        for name in names:
+            member_name(name)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._clock.sleep(_PAUSE * attempt)
+            before, _leaving = self._settled(lambda: self._snapshot(pool))
+            plan = [
+                line
+                for name in names
+                for line in commands(before.server(pool, name), before.tracked_by(name), f"{pool}/{name}")
+            ]
+            if not all(self._write(line) for line in plan):
+                continue
+            after, _leaving = self._settled(lambda: self._snapshot(pool))
+            if after.process.identity != before.process.identity:
+                continue
+            for name in names:
+                if not holds(after.server(pool, name)):
+                    raise _not_taken(pool, name, after, wanted)
+            return
+        raise ChangedByOther(
+            f"HAProxy was reloaded again and again while servers of {pool!r} were to be {wanted}.",
+            "See who reloads it, then run this again.",
+            pool=pool,
+        )
+
+    def _write(self, command: str) -> bool:
+        """Whether it was done; False when a leaving worker said that it does not take it."""
+        answer = self._socket.ask(command)
+        if answer.startswith("Proxy is disabled"):
+            return False
+        error = replies.refusal(command, answer)
+        if error is not None:
+            raise error
+        return True
+
+    # --- reading ---
+
+    def _process(self) -> replies.Process:
+        return replies.process(self._socket.ask("show info"))
+
+    def _settled(self, question: Callable[[], Any]) -> Tuple[Any, Tuple[int, ...]]:
+        """An answer of the process that serves now, and the processes that are leaving."""
+        deadline = self._clock.now() + RELOAD_LIMIT
+        while True:
+            answer = question()
+            process: replies.Process = answer[0] if isinstance(answer, tuple) else answer.process
+            processes = self._processes()
+            if processes is None:
+                if not process.stopping:
+                    return answer, ()
+            elif processes.current == (process.pid,):
+                return answer, processes.leaving
+            if self._clock.now() >= deadline:
+                raise self._unsettled(process, processes)
+            self._clock.sleep(_PAUSE)
+
+    def _unsettled(self, process: replies.Process, processes: Optional[replies.Processes]) -> Exception:
+        if processes is not None and process.pid not in processes.current + processes.leaving:
+            return InvalidConfiguration(
+                f"The process {process.pid} behind {self._socket.path} is not one of those that the master socket "
+                "names.",
+                "The two sockets belong to different HAProxy instances.",
+                pid=process.pid,
+                workers=list(processes.current),
+            )
+        return ChangedByOther(
+            f"HAProxy is between two workers for longer than {RELOAD_LIMIT:g} s.",
+            "It is being reloaded again and again, or a reload hangs.",
+        )
+
+    def _snapshot(self, pool: str) -> _Snapshot:
+        # One line, so one process answers all of it. The pool's number is needed for the statistics, and is known
+        # only from the first answer on; a backend's name will not do, as a frontend may have the same.
+        for pool_id in self._known_pool_ids(pool):
+            questions = ["show info", f"show servers state {pool}"]
+            if pool_id:
+                questions.append(f"show stat {pool_id} {_SERVERS_AND_BACKEND} -1")
+            parts = replies.split(self._socket.ask(*questions))
+            if len(parts) < 2:
+                raise BadReply(
+                    f"The answer of {self._socket.path} ends too early: {replies.excerpt(' '.join(parts))}.",
+                    "Is this really HAProxy's runtime socket?",
+                )
+            process = replies.process(parts[0])
+            servers = replies.servers_state(parts[1], pool)
+            by_name = {server.name: server for server in servers}
+            if not servers:
+                return _Snapshot(process, by_name, None)
+            if servers[0].pool_id == pool_id and len(parts) == 3:
+                self._ids[process.identity, pool] = pool_id, {server.name: server.server_id for server in servers}
+                return _Snapshot(process, by_name, replies.Statistics(parts[2]))
+            self._ids[process.identity, pool] = servers[0].pool_id, {}
+        raise ChangedByOther(f"The backend {pool!r} changes its number with every question.", pool=pool)
+
+    def _known_pool_ids(self, pool: str) -> Any:
+        """The pool's number as far as it is known, again after each answer."""
+        for _attempt in range(_ATTEMPTS):
+            known = [ids[0] for (_identity, name), ids in self._ids.items() if name == pool]
+            yield known[-1] if known else 0
+
+    def _glance(self, pool: str, names: Sequence[str]) -> Tuple[replies.Process, replies.Statistics]:
+        known = [(identity, ids) for (identity, name), ids in self._ids.items() if name == pool]
+        identity, (pool_id, server_ids) = known[-1] if known else ("", (0, {}))
+        if known and all(name in server_ids for name in names):
+            few = [f"show stat {pool_id} {_SERVERS} {server_ids[name]}" for name in names]
+            questions = few if len(few) <= _FEW else [f"show stat {pool_id} {_SERVERS} -1"]
+            parts = replies.split(self._socket.ask("show info", *questions))
+            process = replies.process(parts[0]) if parts else None
+            if process is not None and process.identity == identity and len(parts) == len(questions) + 1:
+                statistics = replies.Statistics("\n".join([parts[1], *(_rows(part) for part in parts[2:])]))
+                if all(name in statistics.rows for name in names):
+                    return process, statistics
+        snapshot = self._snapshot(pool)
+        for name in names:
+            snapshot.server(pool, name)
+        if snapshot.statistics is None:
+            raise UnknownMember(f"The backend {pool!r} has no servers.", pool=pool)
+        return snapshot.process, snapshot.statistics
+
+    def _processes(self) -> Optional[replies.Processes]:
+        if self._master is None:
+            return None
+        return replies.processes(self._master.ask("show proc"))
+
+    def _leaving(self, pid: int, pool: str) -> Optional[replies.Statistics]:
+        """What a leaving worker has of this pool; None when it has gone, or never knew the pool."""
+        if self._master is None:
+            return None
+        key = pid, pool
+        if key not in self._leaving_pool_ids:
+            answer = self._master.ask(f"@!{pid} show servers state {pool}")
+            if _is_gone(answer):
+                return None
+            try:
+                servers = replies.servers_state(answer, pool)
+            except UnknownPool:
+                servers = []
+            self._leaving_pool_ids[key] = servers[0].pool_id if servers else 0
+        pool_id = self._leaving_pool_ids[key]
+        if not pool_id:
+            return None
+        answer = self._master.ask(f"@!{pid} show stat {pool_id} {_SERVERS} -1")
+        return None if _is_gone(answer) else replies.Statistics(answer)
+
+    def _sessions(self) -> List[Tuple[int, replies.Session]]:
+        """All clients' sessions, with the leaving worker that has them (0 for the current one)."""
+        found = [(0, session) for session in replies.sessions(self._socket.ask("show sess"))]
+        processes = self._processes()
+        if self._master is not None and processes is not None:
+            for pid in processes.leaving:
+                answer = self._master.ask(f"@!{pid} show sess")
+                found += [(pid, session) for session in replies.sessions(answer)]
+        return found
+
+    def _member(
+        self, snapshot: _Snapshot, server: replies.ServerState, older: Sequence[replies.Statistics]
+    ) -> Member:
+        statistics = snapshot.statistics
+        row = statistics.rows.get(server.name) if statistics is not None else None
+        if statistics is None or row is None:
+            raise BadReply(f"HAProxy names the server {server.name!r} in one answer and not in the other.")
+        in_flight, queued = statistics.busy(server.name)
+        leaving = [one.busy(server.name) for one in older]
+        tracked_by = statistics.text(row, "tracked")
+        return Member(
+            name=server.name,
+            address=server.address,
+            port=server.port,
+            admin=_admin(server.admin_bits),
+            health=_health(server, tracked_by),
+            weight=server.weight,
+            in_flight=in_flight + sum(one[0] for one in leaving),
+            queued=queued + sum(one[1] for one in leaving),
+            backup=statistics.text(row, "bck") == "1",
+            counters=Counters(
+                requests=statistics.number(row, "stot"),
+                errors=statistics.number(row, "econ") + statistics.number(row, "eresp"),
+                responses_5xx=statistics.number(row, "hrsp_5xx"),
+                retries=statistics.number(row, "wretr"),
+                redispatches=statistics.number(row, "wredis"),
+            ),
+            detail={
+                "status": statistics.text(row, "status"),
+                "check_status": statistics.text(row, "check_status"),
+                "check_desc": statistics.text(row, "check_desc") or statistics.text(row, "last_chk"),
+                "admin_bits": server.admin_bits,
+                "cookie": statistics.text(row, "cookie"),
+                "tracked_by": tracked_by,
+                "agent": _agent(server),
+                "throttle": statistics.text(row, "throttle"),
+                "domain": server.domain,
+                "in_flight_leaving": sum(one[0] for one in leaving),
+            },
+        )
+
+
+def _rows(answer: str) -> str:
+    return answer.partition("\n")[2]
+
+
+def _is_gone(answer: str) -> bool:
+    return answer.startswith("Can't find the target")
+
+
+def _agent_off(server: replies.ServerState, target: str) -> List[str]:
+    """An agent that says `ready` or a percentage would undo what is asked of its server."""
+    return [f"disable agent {target}"] if server.agent_enabled else []
+
+
+def _agent(server: replies.ServerState) -> str:
+    if not server.has_agent:
+        return "none"
+    return "enabled" if server.agent_enabled else "disabled"
+
+
+def _admin(bits: int) -> Admin:
+    if bits & replies.ANY_MAINT:
+        return Admin.OUT
+    return Admin.DRAIN if bits & replies.ANY_DRAIN else Admin.READY
+
+
+def _health(server: replies.ServerState, tracked_by: str) -> Health:
+    health = _HEALTH.get(server.operation)
+    if health is None:
+        raise BadReply(f"HAProxy gives {server.name!r} the unknown operational state {server.operation}.")
+    if server.checked or tracked_by:
+        return health
+    # Maintenance stops a server; without a check that says nothing about its health.
+    if health is Health.UP or server.admin_bits & replies.ANY_MAINT:
+        return Health.UNCHECKED
+    return health
+
+
+def _not_taken(pool: str, name: str, snapshot: _Snapshot, wanted: str) -> Refused:
+    server = snapshot.servers[name]
+    tracked_by = snapshot.tracked_by(name)
+    if tracked_by and server.admin_bits & (replies.INHERITED_MAINT | replies.INHERITED_DRAIN):
+        hint = f"It tracks {tracked_by} and inherits its state: change {tracked_by}."
+    elif server.admin_bits & replies.RESOLUTION_MAINT:
+        hint = f"HAProxy holds it out because its name {server.domain!r} does not resolve."
+    elif server.has_agent:
+        hint = "It has an agent check, whose word may have changed it back."
+    else:
+        hint = "Somebody else may have changed it in the same moment."
+    return Refused(
+        f"HAProxy said yes, but {pool}/{name} is not {wanted} (administrative bits {server.admin_bits}, "
+        f"weight {server.weight}).",
+        hint,
+        pool=pool,
+        member=name,
+    )
