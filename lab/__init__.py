@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from .description import Description
 from .errors import LabError
+from .hosts import Host
 from .lifecycle import down, listing, reap, running, up
-from .model import Host, Lab, load
+from .model import Lab, load
+from .order_log import Order
 from .releases import Release
 from .switches import Switches
 
@@ -14,12 +16,19 @@ __all__ = [
     "Host",
     "Lab",
     "LabError",
+    "Order",
     "Release",
     "Switches",
     "down",
     "listing",
     "load",
+    "orders",
     "reap",
     "running",
     "up",
 ]
+
+
+def orders(lab: Lab) -> list[Order]:
+    """Every POST that any member of the lab executed since it came up."""
+    return lab.orders()

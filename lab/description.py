@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import names
 from .errors import LabError
@@ -25,7 +25,7 @@ class Description:
     pool: str = "shop"
     subnet: str | None = None  # a /24; picked free when not given
     version: str = "1.0"  # the release that runs on every member at first
-    switches: Switches = Switches()  # how that release behaves
+    switches: Switches = field(default_factory=Switches)  # how that release behaves
 
     # The balancer's configuration.
     weight: int = 100

@@ -42,10 +42,7 @@ def ensure(recipes: Iterable[Recipe]) -> None:
             if exists(recipe):  # looked at again: the other process may have built it
                 continue
             if isinstance(recipe, Bootstrap):
-                with step(
-                    f"building the base image (debootstrap {recipe.suite},"
-                    " about 90 s the first time)"
-                ):
+                with step(f"building the base image (debootstrap {recipe.suite}, about 90 s the first time)"):
                     _bootstrap(recipe)
             else:
                 with step(f"building the image {recipe.name}"):
@@ -134,8 +131,8 @@ def _build(recipe: Layer) -> None:
         for path, text in recipe.files:
             (files / path).parent.mkdir(parents=True, exist_ok=True)
             (files / path).write_text(text, encoding="utf-8")
-        for path in (files, *files.rglob("*")):  # whatever the umask
-            path.chmod(0o755 if path.is_dir() else 0o644)
+        for entry in (files, *files.rglob("*")):  # whatever the umask
+            entry.chmod(0o755 if entry.is_dir() else 0o644)
         script = [f"FROM {image(recipe.parent)}", "COPY files/ /"]
         script += [f"RUN {command}" for command in recipe.commands]
         (context / "Containerfile").write_text("\n".join(script) + "\n", encoding="utf-8")
@@ -147,6 +144,7 @@ def _build(recipe: Layer) -> None:
             "--network",
             "host",
             "--pull=never",
+            "--layers=false",
             *podman.limits(),
             "-t",
             image(recipe),

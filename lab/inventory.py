@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from .model import Host, Lab
+from .hosts import Host
+from .model import Lab
 
 # The hosts' keys are new with every lab and their addresses come again.
 SSH_OPTIONS = (

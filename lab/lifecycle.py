@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -31,7 +31,8 @@ from . import (
 from .balancers import Generation, Server
 from .description import Description
 from .errors import LabError
-from .model import BALANCER, MEMBER, Host, Lab, dump, load
+from .hosts import BALANCER, MEMBER, Host
+from .model import Lab, dump, load
 from .recipes import SHOP_UID, image, member
 from .signals import ending, undisturbed
 
@@ -103,10 +104,8 @@ def forget(directory: Path) -> None:
         (directory / name).unlink(missing_ok=True)
     for name in ("hosts", "artifacts"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    try:
+    with suppress(OSError):
         directory.rmdir()
-    except OSError:
-        pass
 
 
 def remove(lab_id: str) -> None:
@@ -275,6 +274,8 @@ def _run(lab: Lab, host: Host, generation: Generation) -> list[str]:
     return [
         *("run", "-d", "--pull=never", "--name", host.container, "--hostname", host.name),
         *("--network", f"{lab.name}-lab", "--ip", host.address),
+        # The same after a restart: nobody holds on to an outdated neighbour entry.
+        *("--mac-address", subnets.mac_address(host.address)),
         *_PRIVILEGES,
         *podman.limits(),
         *(f"--volume={volume}" for volume in volumes),

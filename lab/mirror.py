@@ -9,7 +9,7 @@ import subprocess
 def parse(text: str) -> str | None:
     """The first of Debian's own archives in the output of `apt-get indextargets`."""
     for line in text.splitlines():
-        origin, component, uri = (line.split("\t") + ["", "", ""])[:3]
+        origin, component, uri = [*line.split("\t"), "", "", ""][:3]
         if origin == "Debian" and component == "main" and "security" not in uri:
             return uri
     return None

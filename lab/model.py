@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from . import faults, order_log, podman, releases
+from .balancers import haproxy_socket
 from .description import Description
 from .errors import LabError
+from .hosts import BALANCER, MEMBER, Host
+from .namespaces import root_of
 from .switches import Switches
-
-MEMBER = "member"
-BALANCER = "balancer"
-
-
-@dataclass(frozen=True)
-class Host:
-    """One host: a container with systemd, sshd and its own address."""
-
-    name: str  # web1, lb1
-    role: str  # member or balancer
-    address: str
-    container: str  # Podman's name for it
-    container_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,8 +68,10 @@ class Lab:
         """Where releases are made."""
         return self.directory / "artifacts"
 
-    def host(self, name: str) -> Host:
+    def host(self, name: Host | str) -> Host:
         """The host of this name."""
+        if isinstance(name, Host):
+            return name
         for host in self.hosts:
             if host.name == name:
                 return host
@@ -85,7 +79,101 @@ class Lab:
 
     def files(self, host: Host | str) -> Path:
         """The directory that holds what a host keeps outside its container."""
-        return self.directory / "hosts" / (host if isinstance(host, str) else host.name)
+        return self.directory / "hosts" / self.host(host).name
+
+    # Releases and what they did.
+
+    def release(
+        self,
+        version: str,
+        *,
+        start_delay: float = 0.0,
+        warm_up: float = 0.0,
+        never_healthy: bool = False,
+        error_share: float = 0.0,
+        extra_latency: float = 0.0,
+        crash_after: float = 0.0,
+    ) -> releases.Release:
+        """Make a release of the sample service that behaves like this."""
+        switches = Switches(
+            start_delay=start_delay,
+            warm_up=warm_up,
+            never_healthy=never_healthy,
+            error_share=error_share,
+            extra_latency=extra_latency,
+            crash_after=crash_after,
+        )
+        return releases.build(self.artifacts, version, switches)
+
+    def orders(self) -> list[order_log.Order]:
+        """Every POST that any member executed since the lab came up, also on a dead host."""
+        return order_log.read([self.files(host) / "log/orders.log" for host in self.members])
+
+    # Hosts, from outside.
+
+    def exec(
+        self,
+        host: Host | str,
+        argv: Sequence[str],
+        *,
+        check: bool = True,
+        stdin: str | None = None,
+        timeout: float = 60.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program on a host as root, without SSH."""
+        command = ["exec", *(["-i"] if stdin is not None else []), self.host(host).container]
+        return podman.call(*command, *argv, check=check, stdin=stdin, timeout=timeout)
+
+    def ask(self, balancer: Host | str, command: str, level: str = "admin") -> str:
+        """Send one line to HAProxy's runtime socket: admin, operator, user or master."""
+        root = root_of(self.host(balancer))
+        if root is None:
+            raise LabError(f"{self.host(balancer).name} is down")
+        return haproxy_socket.ask(root, command, level)
+
+    # Faults.
+
+    def cut(
+        self,
+        host: Host | str,
+        *,
+        from_: Host | str | None = None,
+        port: int | None = None,
+        direction: str = "both",
+    ) -> None:
+        """Cut a host's network: from a host, from "controller" (this machine), or from all.
+
+        `port` narrows it to a TCP port of the host, `direction` ("in", "out") to one way. Cuts
+        add up until `heal`; a host that dies or reboots comes back without them.
+        """
+        peer = None
+        if from_ is not None:
+            peer = self.controller if from_ == "controller" else self.host(from_).address
+        faults.cut(self.host(host), peer, port, direction)
+
+    def heal(self, host: Host | str) -> None:
+        """Undo every cut of this host."""
+        faults.heal(self.host(host))
+
+    def kill(self, host: Host | str) -> None:
+        """Take the power away."""
+        faults.kill(self.host(host))
+
+    def start(self, host: Host | str, timeout: float = 30.0) -> None:
+        """Start a killed host; return when SSH answers."""
+        faults.start(self.host(host), timeout)
+
+    def reboot(self, host: Host | str, *, hard: bool = False, timeout: float = 30.0) -> None:
+        """Reboot a host, in good order or not; return when SSH answers again."""
+        faults.reboot(self.host(host), hard, timeout)
+
+    def stop_sshd(self, host: Host | str, *, sessions: bool = False) -> None:
+        """Refuse new SSH connections; with `sessions` end those that are open, too."""
+        faults.stop_sshd(self.host(host), sessions)
+
+    def start_sshd(self, host: Host | str, timeout: float = 30.0) -> None:
+        """Let SSH in again."""
+        faults.start_sshd(self.host(host), timeout)
 
 
 def dump(lab: Lab) -> str:

@@ -14,9 +14,7 @@ _POOL = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_.-]{0,62}", re.ASCII)
 def prefix(value: str) -> str:
     """A lab's own name: the start of every container and network name."""
     if not _PREFIX.fullmatch(value):
-        raise LabError(
-            f"prefix {value!r}: use 1 to 20 lower-case letters, digits and dashes, a letter first"
-        )
+        raise LabError(f"prefix {value!r}: use 1 to 20 lower-case letters, digits and dashes, a letter first")
     return value
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import podman
 from .errors import LabError
-from .model import Host
+from .hosts import Host
 
 
 def pid_of(host: Host) -> int | None:

@@ -20,7 +20,11 @@ def limits() -> list[str]:
 
 
 def call(
-    *arguments: str, check: bool = True, timeout: float = 120, env: Mapping[str, str] | None = None
+    *arguments: str,
+    check: bool = True,
+    timeout: float = 120,
+    env: Mapping[str, str] | None = None,
+    stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `podman ARGUMENTS`; raise LabError with its last words when it fails.
 
@@ -30,7 +34,7 @@ def call(
     try:
         done = subprocess.run(
             ["podman", "--runtime", "runc", *arguments],
-            stdin=subprocess.DEVNULL,
+            input=stdin or "",
             capture_output=True,
             text=True,
             errors="replace",

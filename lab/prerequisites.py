@@ -98,9 +98,7 @@ def ensure() -> None:
 def _install(packages: tuple[str, ...]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (["apt-get", "update", "-q"], [*install_command(packages), "-q"]):
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         # A broken third-party source fails the update; what matters is the installation.
         if done.returncode and "install" in command:
             raise LabError(f"{' '.join(command)} failed: {done.stderr.strip()[-1000:]}")

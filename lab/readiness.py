@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 import time
 from collections.abc import Callable
 
 from . import podman
 from .balancers import Generation, Server
 from .errors import LabError
-from .model import Host, Lab
+from .hosts import Host
+from .model import Lab
 from .namespaces import root_of
+from .probes import http_status, ssh_answers
 
 PORT = 8080
-
-
-def ssh_answers(address: str) -> bool:
-    """Does sshd greet?"""
-    try:
-        with socket.create_connection((address, 22), timeout=1) as connection:
-            connection.settimeout(1)
-            return connection.recv(4) == b"SSH-"
-    except OSError:
-        return False
-
-
-def http_status(address: str, port: int, path: str) -> int | None:
-    """The status of one GET, None when there was no answer."""
-    connection = http.client.HTTPConnection(address, port, timeout=1)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
 
 
 def wait(lab: Lab, generation: Generation, timeout: float) -> None:

@@ -130,13 +130,13 @@ def host(suite: str) -> Layer:
             ("etc/ssh/sshd_config.d/lab.conf", _SSHD),
             ("etc/systemd/system/ssh.service.d/lab.conf", _SSH_UNIT),
             ("etc/systemd/journald.conf.d/lab.conf", _JOURNAL),
+            ("etc/default/locale", "LANG=C.UTF-8\n"),
         ),
         commands=(
-            "install -d -m 700 /root/.ssh"
-            " && sed -i '/pam_motd/d; /pam_mail/d' /etc/pam.d/sshd"
-            f" && systemctl mask {' '.join(_MASKED)}"
-            " && systemctl set-default multi-user.target"
-            " && systemctl enable ssh.service",
+            "install -d -m 700 /root/.ssh",
+            "sed -i '/pam_motd/d; /pam_mail/d' /etc/pam.d/sshd",
+            f"systemctl mask {' '.join(_MASKED)}",
+            "systemctl set-default multi-user.target && systemctl enable ssh.service",
         ),
     )
 
@@ -153,8 +153,8 @@ def member() -> Layer:
         parent=host("bookworm"),
         files=(("etc/systemd/system/shop.service", unit.read_text(encoding="utf-8")),),
         commands=(
-            f"useradd --system --uid {SHOP_UID} --no-create-home --shell /usr/sbin/nologin shop"
-            " && systemctl enable shop.service",
+            f"useradd --system --uid {SHOP_UID} --no-create-home --shell /usr/sbin/nologin shop",
+            "systemctl enable shop.service",
         ),
     )
 

@@ -53,3 +53,8 @@ def balancer_address(subnet: IPv4Network, number: int) -> IPv4Address:
 def member_address(subnet: IPv4Network, number: int) -> IPv4Address:
     """The address of member 1, 2, …: .21 and up."""
     return ipaddress.IPv4Address(int(subnet.network_address) + 20 + number)
+
+
+def mac_address(address: str) -> str:
+    """A locally administered hardware address that goes with this one."""
+    return ":".join(["02", "5a", *(f"{byte:02x}" for byte in IPv4Address(address).packed)])

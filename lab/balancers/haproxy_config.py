@@ -70,6 +70,7 @@ def _frontend(description: Description) -> list[str]:
     return [
         "frontend www",
         "bind :80",
+        "option httplog",
         # A reload lets idle clients finish a request and closes with its answer.
         "option idle-close-on-response",
         f"default_backend {description.pool}",
@@ -94,6 +95,7 @@ def _tcp_frontend(description: Description) -> list[str]:
         "frontend raw",
         "bind :81",
         "mode tcp",
+        "option tcplog",
         f"default_backend {description.pool}_tcp",
     ]
 
@@ -109,8 +111,7 @@ def _server(description: Description, server: Server) -> str:
     words = [f"server {server.name} {server.address}:{server.port}"]
     if description.check:
         words.append(
-            f"check inter {description.check_inter_ms}ms"
-            f" fall {description.check_fall} rise {description.check_rise}"
+            f"check inter {description.check_inter_ms}ms fall {description.check_fall} rise {description.check_rise}"
         )
     words.append(f"weight {description.weight}")
     if description.member_maxconn:

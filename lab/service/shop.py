@@ -6,11 +6,6 @@ It dies at once on SIGTERM, with everything it was doing. It runs on the hosts o
 
 from __future__ import annotations
 
-import sys
-
-# asyncio does without ssl where there is none; not loading it makes a start visibly shorter.
-sys.modules["ssl"] = None  # type: ignore[assignment]
-
 import asyncio
 import json
 import os
@@ -175,11 +170,7 @@ class Connection(asyncio.Protocol):
             self.continued = False
             self.buffer = self.buffer[start:]
             connection = fields.get(b"connection", b"").lower()
-            self.keep = (
-                b"close" not in connection
-                if words[2] == b"HTTP/1.1"
-                else b"keep-alive" in connection
-            )
+            self.keep = b"close" not in connection if words[2] == b"HTTP/1.1" else b"keep-alive" in connection
             self.fields = fields
             self.method = words[0]
             self.busy = True
@@ -240,10 +231,7 @@ class Connection(asyncio.Protocol):
     def answer(self, status: int, body: bytes, extra: bytes = b"") -> None:
         """Send a whole answer and go on with the next request."""
         close = b"" if self.keep else b"Connection: close\r\n"
-        if self.method == b"HEAD":
-            sent = b""
-        else:
-            sent = body
+        sent = b"" if self.method == b"HEAD" else body
         self.transport.write(
             b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n%s%s%s\r\n%s"
             % (
@@ -283,8 +271,7 @@ class Connection(asyncio.Protocol):
         close = b"" if self.keep else b"Connection: close\r\n"
         self.transport.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
-            b"Transfer-Encoding: chunked\r\nX-Bytes: %d\r\n%s%s\r\n"
-            % (total, self.shop.identity, close)
+            b"Transfer-Encoding: chunked\r\nX-Bytes: %d\r\n%s%s\r\n" % (total, self.shop.identity, close)
         )
         if self.method == b"HEAD":
             self.done()
@@ -451,14 +438,12 @@ def number(text: str, limit: float) -> float | None:
 async def main() -> None:
     """Serve until killed."""
     shop = Shop()
-    time.sleep(shop.start_delay)
+    await asyncio.sleep(shop.start_delay)
     shop.warm_until = time.monotonic() + shop.warm_up
     loop = asyncio.get_running_loop()
     if shop.crash_after:
         loop.call_later(shop.crash_after, os._exit, 70)
-    server = await loop.create_server(
-        lambda: Connection(shop, loop), "0.0.0.0", PORT, backlog=1024, reuse_address=True
-    )
+    server = await loop.create_server(lambda: Connection(shop, loop), "0.0.0.0", PORT, backlog=1024, reuse_address=True)
     await server.serve_forever()
 
 

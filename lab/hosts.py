@@ -1,0 +1,19 @@
+"""One host of a lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MEMBER = "member"
+BALANCER = "balancer"
+
+
+@dataclass(frozen=True)
+class Host:
+    """A container with systemd, sshd and its own address."""
+
+    name: str  # web1, lb1
+    role: str  # member or balancer
+    address: str
+    container: str  # Podman's name for it
+    container_id: str = ""
