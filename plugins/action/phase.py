@@ -1,0 +1,258 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One phase of a rollout, run on the controller for the whole fleet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from ansible import constants as C
+from ansible.inventory.manager import InventoryManager
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight, staging
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record, Stop
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
+    check_witness,
+    end_witness,
+    start_witness,
+    too_many_failed,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
+
+FORWARD, BACK = "batch", "back"
+
+
+class ActionModule(ActionBase):
+    """Hands each phase what it needs and turns what comes back into a task's result."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, arguments = self.validate_argument_spec(
+            argument_spec={"name": {"type": "str", "required": True, "choices": list(_PHASES)}}
+        )
+        self._vars: dict[str, Any] = task_vars or {}
+        self._check = bool(self._task.check_mode)
+        self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
+        try:
+            result = _PHASES[arguments["name"]](self)
+        except RolloutError as error:
+            result = {"failed": True, "msg": str(error), "code": error.code}
+        return {"changed": False, "_ansible_verbose_always": True, **result}
+
+    # -- before -----------------------------------------------------------------
+
+    def _preflight(self) -> dict[str, Any]:
+        variables = {
+            name: self._templar.template(value) for name, value in self._vars.items() if name.startswith(PREFIX)
+        }
+        try:
+            record, settings = self._planned(variables)
+        except RolloutError as error:
+            record = self._refusal(variables, error)
+            facts = {"path": record.path, "refused": str(error), "settings": variables, "batches": [], "serial": []}
+            return {
+                "failed": True,
+                "msg": preflight.refused(error),
+                "code": error.code,
+                "ansible_facts": {"__rollout": facts},
+            }
+        record.save()
+        facts = {
+            "path": record.path,
+            "settings": variables,
+            "method": settings.method,
+            "upgrade": record.upgrade,
+            **self._as_hosts(record, FORWARD),
+        }
+        return {"msg": preflight.summary(record).splitlines(), "ansible_facts": {"__rollout": facts}}
+
+    def _planned(self, variables: Mapping[str, Any]) -> tuple[Record, Settings]:
+        settings = Settings.from_vars(variables)
+        check_witness(settings)
+        upgrade = ""
+        if settings.method == "tasks":
+            upgrade = find_tasks(settings.upgrade_tasks, self._folders())
+        elif settings.method == "role":
+            upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
+        else:
+            staging.find_archive(settings, self._folders())
+        record = preflight.preflight(
+            settings,
+            self._hosts_of(settings.hosts),
+            self._hosts_of(settings.balancers),
+            self._vars["hostvars"],
+            self._remote,
+            upgrade,
+            self._check,
+        )
+        preflight.make_folder(settings, record)
+        if record.batches and not self._check:
+            start_witness(settings, record, os.getppid())
+        return record, settings
+
+    def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
+        """What is left of a rollout that never began, so that the report can tell."""
+        record = Record.refused(variables, error)
+        try:
+            preflight.make_folder_in(str(variables.get("rollout_report_dir") or "rollout-reports"), record)
+            record.save()
+        except (RolloutError, OSError):
+            record.path = ""
+        return record
+
+    def _folders(self) -> list[str]:
+        """Where a user's relative path may be meant from: here, the inventory, the playbook."""
+        folders = [os.getcwd(), self._vars.get("inventory_dir"), self._vars.get("playbook_dir")]
+        return [str(folder) for folder in folders if folder]
+
+    def _hosts_of(self, pattern: str) -> list[str]:
+        manager = InventoryManager(self._loader, parse=False)
+        for group, hosts in self._vars["groups"].items():
+            manager.add_group(group)
+            for host in hosts:
+                manager.add_host(host, group=group)
+        return [host.name for host in manager.list_hosts(pattern)]
+
+    def _as_hosts(self, record: Record, direction: str) -> dict[str, Any]:
+        """The batches as rows for ``add_host``, and the play's ``serial``.
+
+        Each batch is its coordinator, then the members that have tasks of the
+        user's to run; a ready method needs none of them in the play.
+        """
+        batches = record.batches if direction == FORWARD else record.back_batches
+        rows: list[dict[str, Any]] = []
+        serial = []
+        for number, batch in enumerate(batches, 1):
+            rows.append({"name": f"{direction} {number} of {len(batches)}", "coordinator": True, "release": ""})
+            members = batch if record.method in ("tasks", "role") else []
+            for host in members:
+                member = record.members[host]
+                release = record.to_version if direction == FORWARD else member.release_before
+                rows.append({"name": host, "coordinator": False, "release": release})
+            serial.append(1 + len(members))
+        return {"hosts": rows, "serial": serial or [1]}
+
+    def _stage(self) -> dict[str, Any]:
+        record, settings = self._open()
+        archive = staging.find_archive(settings, self._folders())
+        try:
+            replies = staging.stage(settings, self._remote, record, archive, self._check)
+        except RolloutError as error:
+            record.halt("preflight", error, [])
+            record.save()
+            raise
+        staged = [host for host, reply in replies.items() if reply.changed]
+        words = ", ".join(staged) if staged else "no member, it was there"
+        return {"changed": bool(staged), "msg": f"{settings.version} staged on {words}"}
+
+    # -- a batch ----------------------------------------------------------------
+
+    def _batch_phase(self, run: Any) -> dict[str, Any]:
+        record, settings = self._open()
+        direction, number = str(self._vars["ansible_play_batch"][0]).split(" ")[:2]
+        batches = record.batches if direction == FORWARD else record.back_batches
+        batch = Batch(tuple(batches[int(number) - 1]), back=direction == BACK)
+        phases = Phases(settings, self._remote, record, batch, self._check)
+        too_many = too_many_failed(settings, record)
+        if too_many is not None and direction == FORWARD:
+            record.halt("witness", too_many, [])
+        outcome: Outcome = run(phases)
+        record.save()
+        result: dict[str, Any] = {
+            "changed": outcome.changed,
+            "msg": outcome.message,
+            "members": [member.host for member in phases.members("drained", *(["failed"] if batch.back else []))],
+            "stopped": record.stop is not None and not batch.back,
+        }
+        if outcome.error is not None:
+            result.update(failed=True, code=outcome.error.code)
+        return result
+
+    def _drain(self) -> dict[str, Any]:
+        return self._batch_phase(Phases.drain)
+
+    def _upgrade(self) -> dict[str, Any]:
+        return self._batch_phase(Phases.upgrade)
+
+    def _upgraded(self) -> dict[str, Any]:
+        coordinator = self._vars["ansible_play_batch"][0]
+        hostvars = self._vars["hostvars"]
+        failures = {}
+        for host in self._vars["ansible_play_batch"][1:]:
+            failure = hostvars[host].get("__rollout_failure") or {}
+            if failure.get("batch") == coordinator:
+                failures[host] = str(failure.get("msg"))
+        alive = list(self._vars["ansible_play_hosts"])
+        return self._batch_phase(lambda phases: phases.users_upgrade_ended(alive, failures))
+
+    def _gate(self) -> dict[str, Any]:
+        return self._batch_phase(Phases.gate)
+
+    def _put_back(self) -> dict[str, Any]:
+        return self._batch_phase(Phases.put_back)
+
+    # -- after ------------------------------------------------------------------
+
+    def _decide_back(self) -> dict[str, Any]:
+        record, settings = self._open()
+        message = ending.decide_back(settings, record)
+        record.save()
+        facts = {**self._facts(), **self._as_hosts(record, BACK)}
+        return {"msg": message, "ansible_facts": {"__rollout": facts}}
+
+    def _report(self) -> dict[str, Any]:
+        facts = self._facts()
+        if not facts.get("path"):
+            message = facts.get("refused", "the rollout never began")
+            return {"msg": message, "outcome": "refused", "sentence": message}
+        record = Record.load(facts["path"])
+        witness = end_witness(record)
+        if record.stop is not None and record.stop.phase == "preflight":
+            data = ending.refusal_report(record)
+        else:
+            settings = Settings.from_vars(facts["settings"])
+            data = ending.report(settings, record, self._remote, witness)
+        path = ending.write_report(record, data)
+        stats = {f"rollout_{name}": data[name] for name in ending.STATS}
+        stats["rollout_report"] = path
+        return {
+            "msg": [data["sentence"], f"Report: {path}"],
+            "outcome": data["outcome"],
+            "sentence": data["sentence"],
+            "report": path,
+            "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
+        }
+
+    def _facts(self) -> dict[str, Any]:
+        """What preflight left for all later steps, whichever host they run for."""
+        return dict(self._vars["hostvars"]["localhost"]["__rollout"])
+
+    def _open(self) -> tuple[Record, Settings]:
+        facts = self._facts()
+        return Record.load(facts["path"]), Settings.from_vars(facts["settings"])
+
+
+_PHASES = {
+    "preflight": ActionModule._preflight,
+    "stage": ActionModule._stage,
+    "drain": ActionModule._drain,
+    "upgrade": ActionModule._upgrade,
+    "upgraded": ActionModule._upgraded,
+    "gate": ActionModule._gate,
+    "put_back": ActionModule._put_back,
+    "decide_back": ActionModule._decide_back,
+    "report": ActionModule._report,
+}

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""A member as its own host tells it: which release it has, and whether that one is healthy.
+
+How a member is upgraded is the user's business, so the release it has is known
+from three sources, best first: its health answer (where that names the
+version), the release store (method ``archive``), and a record that the gate
+leaves on the member after every upgrade that passed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from typing import Any, Dict, Mapping
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration
+from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate, health_probe
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import service as checked_service
+from ansible_collections.zerodrop.rollout.plugins.module_utils._release import release_info
+
+RECORDS = "/var/lib/zerodrop"
+
+
+def member_info(params: Mapping[str, Any], check: bool) -> Dict[str, Any]:
+    """The member's release, the one before it, and one probe of its health.
+
+    ``params``: ``service``; ``health`` (the gate's parameters); ``base`` and
+    ``unit`` when releases are kept in a store; ``records`` (folder). Changes nothing.
+    """
+    probe = health_probe({**params["health"], "version": None}, check)
+    store = release_info({"base": params["base"], "unit": params.get("unit")}, check) if params.get("base") else None
+    record = _read(_path(params))
+    release = probe.get("version") or (store["current"] if store else record.get("release"))
+    return {
+        "changed": False,
+        "release": release,
+        "previous": (store or record).get("previous"),
+        "releases": [each["version"] for each in store["releases"]] if store else [],
+        "healthy": bool(probe["healthy"]),
+        "reason": probe.get("reason", ""),
+        "unit": store.get("unit") if store else None,
+    }
+
+
+def member_gate(params: Mapping[str, Any], check: bool) -> Dict[str, Any]:
+    """The health gate, and after it the record of the release that passed.
+
+    ``params``: ``service``, ``health``, ``release`` (None writes no record),
+    ``previous``, ``records``. Raises ``Unhealthy``.
+    """
+    result = health_gate(params["health"], check)
+    release = params.get("release")
+    if release:
+        result["changed"] = _write(_path(params), release, params.get("previous"), check)
+    return result
+
+
+def _path(params: Mapping[str, Any]) -> str:
+    return os.path.join(params.get("records") or RECORDS, checked_service(params["service"]) + ".json")
+
+
+def _read(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InvalidConfiguration(
+            f"The record of this member's release, {path}, cannot be read: {error}.",
+            "Remove it if it is broken; the next rollout then upgrades the member again.",
+        ) from error
+    return data if isinstance(data, dict) else {}
+
+
+def _write(path: str, release: str, previous: Any, check: bool) -> bool:
+    if _read(path).get("release") == release:
+        return False
+    if check:
+        return True
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".record-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({"release": release, "previous": previous}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    return True

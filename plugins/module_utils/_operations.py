@@ -1,0 +1,42 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Every operation by its name, so that the controller and the modules call the same function."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Callable, Dict, Mapping
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+
+PACKAGE = "ansible_collections.zerodrop.rollout.plugins.module_utils."
+
+# Where each operation stands. Names, not functions: a host is sent only what its operation needs.
+OPERATIONS: Mapping[str, str] = {
+    "pool_read": "_pool_operations",
+    "pool_drain": "_pool_operations",
+    "pool_return": "_pool_operations",
+    "pool_put_back": "_pool_operations",
+    "pool_weigh": "_pool_operations",
+    "pool_member": "_pool_operations",
+    "release_info": "_release",
+    "release_stage": "_release",
+    "release_switch": "_release",
+    "health_gate": "_health",
+    "health_probe": "_health",
+    "member_info": "_member",
+    "member_gate": "_member",
+}
+
+Operation = Callable[[Mapping[str, Any], bool], Dict[str, Any]]
+
+
+def operation(name: str) -> Operation:
+    """The function behind a name; raises ``BadInput``."""
+    if name not in OPERATIONS:
+        raise BadInput(f"There is no operation {name!r}.")
+    function: Operation = getattr(importlib.import_module(PACKAGE + OPERATIONS[name]), name)
+    return function

@@ -1,0 +1,111 @@
+#!/usr/bin/python
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: phase
+short_description: Run one phase of a rollout for the whole fleet
+version_added: 0.1.0
+description:
+  - The steps that the playbooks of this collection consist of. Each runs on the controller, for the coordinator of a batch,
+    and reaches every balancer or every member of the batch at once.
+  - It is documented so that a playbook of your own can put tasks between the phases; the shipped playbooks are the example.
+    To drain, gate or install outside a rollout use M(zerodrop.rollout.pool_member), M(zerodrop.rollout.health_gate) and
+    M(zerodrop.rollout.release).
+  - All settings are C(rollout_*) variables; the role P(zerodrop.rollout.rollout#role) documents them.
+author:
+  - "zerodrop.rollout contributors (@zerodrop)"
+options:
+  name:
+    description:
+      - Which phase.
+      - V(preflight) looks at every balancer and member, plans the batches and changes nothing.
+      - V(stage) unpacks the release beside the running one (method C(archive)).
+      - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
+      - V(upgrade) switches the batch with a ready method; V(upgraded) sees what the user's own tasks left.
+      - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
+      - V(put_back) gives the batch new work, as before, and looks at it under traffic.
+      - V(decide_back) plans the way back of a rollout that stopped.
+      - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
+    type: str
+    required: true
+    choices: [preflight, stage, drain, upgrade, upgraded, gate, put_back, decide_back, report]
+attributes:
+  check_mode:
+    description: Can run in check mode and return what would happen without changing anything.
+    support: full
+  diff_mode:
+    description: Returns details on what has changed.
+    support: none
+notes:
+  - Runs on the controller only; the host of the task is not contacted.
+"""
+
+EXAMPLES = r"""
+- name: Drain the batch
+  zerodrop.rollout.phase:
+    name: drain
+  register: drained
+  run_once: true
+"""
+
+RETURN = r"""
+msg:
+  description: What the phase did, in a sentence or a few lines.
+  type: raw
+  returned: always
+  sample: web1, web2 drained in 0.12 s
+members:
+  description: The members of the batch that are drained and ready to be upgraded.
+  type: list
+  elements: str
+  returned: for the phases of a batch
+  sample: [web1, web2]
+stopped:
+  description: Whether the rollout has stopped, so that batches which have not begun must not.
+  type: bool
+  returned: for the phases of a batch
+outcome:
+  description: How the rollout ended.
+  type: str
+  returned: for O(name=report)
+  sample: succeeded
+report:
+  description: The path of C(report.json).
+  type: str
+  returned: for O(name=report)
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {
+                "type": "str",
+                "required": True,
+                "choices": [
+                    "preflight",
+                    "stage",
+                    "drain",
+                    "upgrade",
+                    "upgraded",
+                    "gate",
+                    "put_back",
+                    "decide_back",
+                    "report",
+                ],
+            }
+        },
+        supports_check_mode=True,
+    )
+    module.fail_json(msg="This module runs on the controller, as an action; it cannot run on a host.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which members go in which batch, and what the floor allows. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, FloorBroken, Refused
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A count of members, or a percentage of them."""
+
+    value: int
+    percent: bool
+
+    @classmethod
+    def parse(cls, value: Any, name: str, minimum: int) -> Amount:
+        """From ``2``, ``"2"`` or ``"25%"``; raises ``BadInput``."""
+        text = str(value).strip()
+        percent = text.endswith("%")
+        digits = text[:-1].strip() if percent else text
+        if isinstance(value, bool) or not (digits.isascii() and digits.isdigit()):
+            raise BadInput(f"{name} must be a count such as 2 or a percentage such as 25%, got {value!r}.")
+        amount = cls(int(digits), percent)
+        if amount.value < minimum:
+            raise BadInput(f"{name} must be at least {minimum}, got {value!r}.")
+        if percent and amount.value > 100:
+            raise BadInput(f"{name} is a percentage of the members and cannot be above 100%, got {value!r}.")
+        return amount
+
+    def of(self, total: int, up: bool) -> int:
+        """This much of ``total`` members, rounded up or down."""
+        if not self.percent:
+            return self.value
+        exact = self.value * total
+        return -(-exact // 100) if up else exact // 100
+
+    def __str__(self) -> str:
+        return f"{self.value}%" if self.percent else str(self.value)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of one member before the rollout."""
+
+    name: str  # inventory host
+    release: str | None  # None: not known
+    in_service: bool  # on every balancer
+    healthy: bool = True
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a rollout and what they keep in service."""
+
+    batches: tuple[tuple[str, ...], ...]
+    finished: tuple[str, ...]  # members that need nothing
+    floor: int  # members that stay in service at every moment
+    in_service: int  # members in service before
+    from_version: str | None
+    shrunk: bool  # a batch was made smaller for the floor's sake
+
+
+def plan_rolling(
+    candidates: Sequence[Candidate], version: str, batches: Sequence[Amount], floor: Amount
+) -> Plan:
+    """The batches that bring every candidate to ``version``.
+
+    Members that need repair (out of service or not healthy) come first, since
+    upgrading them costs no capacity; percentages are of all candidates. Raises
+    ``Refused`` when it would make a third version, ``FloorBroken`` when the
+    floor leaves no room for a batch of one.
+    """
+    from_version = _from_version(candidates, version)
+    floor_count = floor_members(floor, len(candidates))
+    in_service = sum(each.in_service for each in candidates)
+    todo = [each for each in candidates if each.release != version or not each.healthy]
+    todo.sort(key=lambda each: (each.in_service and each.healthy,))
+    finished = tuple(each.name for each in candidates if each not in todo)
+    spare = in_service - floor_count
+    if spare < 1 and any(each.in_service for each in todo):
+        raise floor_error(in_service, floor_count, len(candidates))
+    result, shrunk = cut_in_batches(
+        [(each.name, each.in_service) for each in todo], batches, len(candidates), spare
+    )
+    return Plan(result, finished, floor_count, in_service, from_version, shrunk)
+
+
+def cut_in_batches(
+    todo: Sequence[tuple[str, bool]], batches: Sequence[Amount], total: int, spare: int
+) -> tuple[tuple[tuple[str, ...], ...], bool]:
+    """Cut members (name, counts as capacity) into batches that take at most ``spare`` out at a time."""
+    result: list[tuple[str, ...]] = []
+    shrunk = False
+    rest = list(todo)
+    while rest:
+        amount = batches[min(len(result), len(batches) - 1)]
+        size = max(1, amount.of(total, up=False))
+        batch: list[str] = []
+        taken = 0
+        while rest and len(batch) < size:
+            name, counts = rest[0]
+            if counts and taken + 1 > spare and batch:
+                shrunk = True
+                break
+            taken += counts
+            batch.append(name)
+            rest.pop(0)
+        result.append(tuple(batch))
+    return tuple(result), shrunk
+
+
+def floor_members(floor: Amount, total: int) -> int:
+    """How many members stay in service at every moment."""
+    if not floor.percent and floor.value > total:
+        raise FloorBroken(
+            f"rollout_floor is {floor}, but there are only {total} members: no batch can meet it.",
+            "Lower rollout_floor or add members.",
+        )
+    return floor.of(total, up=True)
+
+
+def floor_error(in_service: int, floor_count: int, total: int) -> FloorBroken:
+    return FloorBroken(
+        f"{in_service} of {total} members are in service and the floor is {floor_count}: "
+        "not one can be taken out.",
+        "Bring members back into service, add members, or lower rollout_floor.",
+        in_service=in_service,
+        floor=floor_count,
+    )
+
+
+def _from_version(candidates: Sequence[Candidate], version: str) -> str | None:
+    others = sorted({each.release for each in candidates if each.release not in (None, version)}, key=str)
+    if len(others) > 1:
+        found = "; ".join(
+            f"{release} on {', '.join(each.name for each in candidates if each.release == release)}"
+            for release in others
+        )
+        raise Refused(
+            f"{version} would be a third version: the members already run {found}.",
+            "Finish or roll back the earlier rollout first, so that at most two versions serve at a time.",
+        )
+    return others[0] if others else None
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """A member that was changed by a rollout which then stopped."""
+
+    name: str
+    passed: bool  # its gate and its look under traffic
+    reachable: bool
+    target: str | None  # the release it had before
+
+
+def plan_back(
+    changed: Sequence[Upgraded], on_failure: str, batches: Sequence[Amount], total: int, spare: int
+) -> tuple[tuple[str, ...], ...]:
+    """The batches that take changed members back to the release they had.
+
+    Members that did not pass go back in any case, first and together: they
+    carry no traffic or must not. With ``rollback`` the others follow, newest
+    first. Members without a known release or without a connection stay as they
+    are; the report names them.
+    """
+    possible = [each for each in changed if each.reachable and each.target]
+    failed = tuple(each.name for each in possible if not each.passed)
+    passed = [each.name for each in reversed(possible) if each.passed] if on_failure == "rollback" else []
+    rest, _shrunk = cut_in_batches([(name, True) for name in passed], batches, total, max(spare, 1))
+    return ((failed,) if failed else ()) + rest
+
+
+def mixed_versions_seconds(first_new: float | None, last_old: float | None) -> float:
+    """How long two versions served side by side, from moments on one clock."""
+    if first_new is None or last_old is None:
+        return 0.0
+    return max(0.0, math.fsum((last_old, -first_new)))
+
+
+def pool_differences(pools: Mapping[str, Sequence[str]]) -> str:
+    """Members that not every balancer has, as rows for people; empty when all agree."""
+    everywhere = set.intersection(*(set(names) for names in pools.values())) if pools else set()
+    rows = []
+    for name in sorted(set().union(*pools.values()) - everywhere):
+        holders = [balancer for balancer, names in pools.items() if name in names]
+        lacking = [balancer for balancer in pools if balancer not in holders]
+        rows.append(f"{name}: on {', '.join(holders)}, not on {', '.join(lacking)}")
+    return "\n".join(rows)

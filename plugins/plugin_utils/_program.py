@@ -1,0 +1,118 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One operation as a self-contained program for a host's Python.
+
+The program and its parameters go over standard input of a short-lived
+interpreter, so that nothing is copied to the host, nothing of it is left there,
+and no parameter ever reaches a shell.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadReply
+from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import OPERATIONS, PACKAGE
+
+_UTILS = Path(__file__).resolve().parent.parent / "module_utils"
+_IMPORT = re.compile(rf"^\s*(?:from|import)\s+{re.escape(PACKAGE)}([\w.]+)(?:\s+import\s+([\w, ]+))?", re.MULTILINE)
+_IMPORT_FROM_PACKAGE = re.compile(rf"^\s*from\s+{re.escape(PACKAGE[:-1])}\s+import\s+(?:\(([^)]*)\)|([\w, ]+))", re.MULTILINE)
+
+# What the interpreter is started with: read a counted block, run it; the rest of standard input is for the block.
+BOOT = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.readline()))))"
+
+# Marks the answer's line, since a login shell may print a banner before it.
+MARK = "zerodrop-answer:"
+
+_MAIN = '''
+import importlib.abc, importlib.util, json, sys
+
+class _Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Serves the modules that came along, and the empty packages above them."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name in SOURCES or any(each.startswith(name + ".") for each in SOURCES):
+            package = any(each.startswith(name + ".") for each in SOURCES)
+            return importlib.util.spec_from_loader(name, self, origin="<zerodrop>", is_package=package)
+        return None
+
+    def exec_module(self, module):
+        exec(compile(SOURCES.get(module.__name__, ""), module.__name__, "exec", dont_inherit=True), module.__dict__)
+
+sys.meta_path.insert(0, _Sources())
+request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import operation
+try:
+    answer = {"result": operation(request["operation"])(request["params"], request["check"])}
+except RolloutError as error:
+    answer = {"error": error.to_dict()}
+except Exception as error:
+    import traceback
+    answer = {"error": {"code": "error", "message": "unexpected: %s: %s" % (type(error).__name__, error),
+                        "hint": "This is a bug; please report it.", "facts": {"traceback": traceback.format_exc()}}}
+sys.stdout.write("\\n" + MARK + json.dumps(answer) + "\\n")
+sys.stdout.flush()
+'''
+
+
+@functools.lru_cache(maxsize=None)
+def _block(module: str) -> bytes:
+    """The counted block that carries a module, all it imports, and the main program."""
+    sources: dict[str, str] = {}
+    _collect("_errors", sources)
+    _collect("_operations", sources)
+    _collect(module, sources)
+    packed = {PACKAGE + name: source for name, source in sources.items()}
+    program = f"SOURCES = {packed!r}\nMARK = {MARK!r}\n{_MAIN}"
+    data = zlib.compress(program.encode())
+    return b"%d\n" % len(data) + data
+
+
+def _collect(name: str, sources: dict[str, str]) -> None:
+    """Add a private module util and what it imports, by its dotted name below ``module_utils``."""
+    if name in sources:
+        return
+    path = _UTILS.joinpath(*name.split("."))
+    file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    if not file.is_file():
+        return  # an attribute of a module, not a module
+    source = file.read_text(encoding="utf-8")
+    if path.is_dir() and not source.strip():
+        source = ""
+    sources[name] = source
+    for dotted, names in _IMPORT.findall(source):
+        _collect(dotted, sources)
+        for each in filter(None, (part.strip() for part in names.split(","))):
+            _collect(f"{dotted}.{each}", sources)
+    for parenthesised, plain in _IMPORT_FROM_PACKAGE.findall(source):
+        for each in filter(None, (part.strip() for part in (parenthesised or plain).split(","))):
+            _collect(each.split(" ")[0], sources)
+
+
+def standard_input(operation: str, params: Mapping[str, Any], check: bool) -> bytes:
+    """What the host's interpreter, started with ``BOOT``, is to read."""
+    request = {"operation": operation, "params": params, "check": check}
+    return _block(OPERATIONS[operation]) + json.dumps(request).encode()
+
+
+def answer(output: bytes | str) -> dict[str, Any]:
+    """The answer in a program's output: ``{"result": …}`` or ``{"error": …}``; raises ``BadReply``."""
+    text = output.decode("utf-8", "replace") if isinstance(output, bytes) else output
+    for line in reversed(text.splitlines()):
+        if line.startswith(MARK):
+            try:
+                data = json.loads(line[len(MARK) :])
+            except ValueError as error:
+                raise BadReply(f"The host's answer is cut off: {error}.") from error
+            if isinstance(data, dict) and ("result" in data or "error" in data):
+                return data
+    raise BadReply("The host gave no answer.")

@@ -1,0 +1,243 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run one operation on many hosts at once, over Ansible's own connections.
+
+Connections are made as Ansible would make them for a task on each host (its
+plugin, address, user, key, jump hosts, ``become``), so whatever reaches a host
+with ``ansible -m ping`` does so here. Nothing in here raises for a host that
+fails: each host has a ``Reply``, and a host that is lost is data like any other.
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible import constants as C
+from ansible import context
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.loader import become_loader, connection_loader
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadReply,
+    RolloutError,
+    Unreachable,
+    from_dict,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
+
+# A host that has not answered this long after its operation's own limit counts as lost.
+GRACE_SECONDS = 30.0
+
+_ANY_PYTHON = (
+    "for p in /usr/bin/python3 /usr/libexec/platform-python /usr/local/bin/python3 python3; "
+    'do command -v "$p" >/dev/null 2>&1 && exec "$p" -I -c {boot}; done; '
+    "echo 'zerodrop: no python3 on this host' >&2; exit 127"
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """An operation for one host."""
+
+    operation: str
+    params: Mapping[str, Any]
+    limit: float = 0.0  # seconds that the operation may take by its own settings
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of a call."""
+
+    host: str
+    result: dict[str, Any] = field(default_factory=dict)
+    error: RolloutError | None = None
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    @property
+    def unreachable(self) -> bool:
+        """The host itself could not be reached (not: something on it)."""
+        return isinstance(self.error, Unreachable) and bool(self.error.facts.get("lost"))
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.result.get("changed"))
+
+
+class Remote:
+    """Hosts of the inventory, reached from the controller.
+
+    ``task_vars``, ``task``, ``play_context`` and ``templar`` are those of the
+    action plugin that uses it.
+    """
+
+    def __init__(self, task_vars: Mapping[str, Any], task: Any, play_context: Any, templar: Any) -> None:
+        self._hostvars = task_vars["hostvars"]
+        self._task = task
+        self._play_context = play_context
+        self._templar = templar
+
+    def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
+        """Run each host's call, all at once; returns when the last has answered or is given up."""
+        replies: dict[str, Reply] = {}
+        started = time.monotonic()
+        # Variables are read here: templating is not made for threads.
+        prepared = {host: self._prepare(host) for host in calls}
+        threads = {}
+        for host, call in calls.items():
+            # Daemons, so that a host that hangs cannot keep the run from ending.
+            thread = threading.Thread(
+                target=self._run_one, args=(host, call, check, prepared[host], replies), daemon=True
+            )
+            thread.start()
+            threads[host] = thread
+        for host, thread in threads.items():
+            left = started + calls[host].limit + GRACE_SECONDS - time.monotonic()
+            thread.join(max(0.0, left))
+        result = {}
+        for host in calls:
+            seconds = time.monotonic() - started
+            result[host] = replies.get(host) or Reply(
+                host, error=_lost(host, f"no answer within {seconds:.0f} s"), seconds=seconds
+            )
+        return result
+
+    def copy_to(self, source: str, targets: Mapping[str, str]) -> dict[str, Reply]:
+        """Copy a file of the controller to a path on each host, all at once."""
+        replies: dict[str, Reply] = {}
+        prepared = {host: self._prepare(host) for host in targets}
+
+        def copy_one(host: str, path: str) -> None:
+            try:
+                connection = self._connect(prepared[host])
+                connection.put_file(source, path)
+                replies[host] = Reply(host)
+            except (AnsibleError, OSError) as error:
+                replies[host] = Reply(host, error=_lost(host, str(error)))
+
+        threads = [threading.Thread(target=copy_one, args=item, daemon=True) for item in targets.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return replies
+
+    def _run_one(
+        self, host: str, call: Call, check: bool, variables: Mapping[str, Any], replies: dict[str, Reply]
+    ) -> None:
+        started = time.monotonic()
+        try:
+            result = self._exchange(call, check, variables)
+            replies[host] = Reply(host, result=result, seconds=time.monotonic() - started)
+        except AnsibleConnectionFailure as error:
+            replies[host] = Reply(host, error=_lost(host, str(error)), seconds=time.monotonic() - started)
+        except RolloutError as error:
+            replies[host] = Reply(host, error=error, seconds=time.monotonic() - started)
+        except Exception as error:  # a thread must never lose its host
+            replies[host] = Reply(host, error=BadReply(f"{host}: {error}"), seconds=time.monotonic() - started)
+
+    def _exchange(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
+        connection = self._connect(variables)
+        command = _command(variables.get("ansible_python_interpreter"))
+        if connection.become:
+            shell = connection._shell
+            command = connection.become.build_become_command(command, shell)
+        code, out, err = connection.exec_command(
+            command, in_data=_program.standard_input(call.operation, call.params, check), sudoable=True
+        )
+        try:
+            data = _program.answer(out)
+        except BadReply as error:
+            said = (err or out or b"").decode("utf-8", "replace").strip().splitlines()
+            raise BadReply(
+                f"{error.message} It ended with {code}" + (f" and said: {said[-1]}" if said else "."),
+                "Check that the host has Python 3.9 or newer and that become works without a question.",
+            ) from error
+        if "error" in data:
+            raise from_dict(data["error"])
+        result: dict[str, Any] = data["result"]
+        return result
+
+    def _prepare(self, host: str) -> dict[str, Any]:
+        """Everything about a host that its connection may ask for, rendered."""
+        if host not in self._hostvars:
+            return {"inventory_hostname": host, "__missing": True}
+        hostvars = self._hostvars[host]
+        names = {"inventory_hostname", "ansible_python_interpreter", "ansible_become", "ansible_become_method"}
+        names.add("ansible_connection")
+        transport = self._transport(hostvars)
+        for kind, plugin in (("connection", transport), ("shell", "sh"), ("become", self._become_method(hostvars))):
+            names.update(C.config.get_plugin_vars(kind, plugin))
+        return {name: hostvars[name] for name in names if name in hostvars}
+
+    def _transport(self, hostvars: Mapping[str, Any]) -> str:
+        return str(hostvars.get("ansible_connection") or context.CLIARGS.get("connection") or C.DEFAULT_TRANSPORT)
+
+    def _become_method(self, hostvars: Mapping[str, Any]) -> str:
+        return str(hostvars.get("ansible_become_method") or self._task.become_method or C.DEFAULT_BECOME_METHOD)
+
+    def _connect(self, variables: Mapping[str, Any]) -> Any:
+        host = variables["inventory_hostname"]
+        if variables.get("__missing"):
+            raise _lost(host, "the inventory has no such host")
+        play_context = self._play_context.copy()
+        play_context.remote_addr = variables.get("ansible_host") or host
+        play_context.port = variables.get("ansible_port")
+        transport = self._transport(variables)
+        play_context.connection = transport
+        connection = connection_loader.get(transport, play_context, task_uuid=self._task._uuid)
+        if connection is None:
+            raise _lost(host, f"there is no connection plugin {transport!r}")
+        keys = self._task.dump_attrs()
+        keys["timeout"] = self._play_context.timeout
+        keys.pop("retries", None)
+        # These belong to the task's own host, the coordinator.
+        for own in ("connection", "port", "remote_user"):
+            keys.pop(own, None)
+        if self._play_context.password:
+            keys["password"] = self._play_context.password
+        become = self._become(variables, keys)
+        connection.set_become_plugin(become)
+        connection.set_options(task_keys=keys, var_options=dict(variables))
+        connection._shell.set_options(task_keys=keys, var_options=dict(variables))
+        return connection
+
+    def _become(self, variables: Mapping[str, Any], keys: dict[str, Any]) -> Any:
+        wanted = variables.get("ansible_become")
+        wanted = self._task.become if wanted is None else _truth(wanted)
+        if not wanted:
+            return None
+        plugin = become_loader.get(self._become_method(variables))
+        if plugin is None:
+            raise _lost(variables["inventory_hostname"], f"there is no become plugin {self._become_method(variables)!r}")
+        if self._play_context.become_pass:
+            keys["become_pass"] = self._play_context.become_pass
+        plugin.set_options(task_keys=keys, var_options=dict(variables))
+        return plugin
+
+
+def _truth(value: Any) -> bool:
+    return value if isinstance(value, bool) else str(value).strip().lower() in ("1", "true", "yes", "on", "y", "t")
+
+
+def _command(interpreter: Any) -> str:
+    boot = shlex.quote(_program.BOOT)
+    path = str(interpreter or "")
+    if path.startswith("/"):
+        return f"{shlex.quote(path)} -I -c {boot}"
+    return "/bin/sh -c " + shlex.quote(_ANY_PYTHON.format(boot=boot))
+
+
+def _lost(host: str, why: str) -> Unreachable:
+    reason = " ".join(why.split())
+    return Unreachable(f"{host} cannot be reached: {reason}.".replace("..", "."), host=host, lost=True)

@@ -1,0 +1,362 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The phases of a batch: drain, upgrade, gate, put back.
+
+Each is one step that reaches every balancer, or every member of the batch, at
+once. A phase that fails for some members stops the rollout and goes on for the
+others as far as they need it to be back in service; nothing here raises for a
+host that is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    Refused,
+    RolloutError,
+    Unhealthy,
+    Unreachable,
+    UpgradeFailed,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+RESTART_LIMIT = 60.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a phase did, for the playbook's output."""
+
+    message: str
+    changed: bool = False
+    error: RolloutError | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The members of a batch, and which way it goes."""
+
+    hosts: tuple[str, ...]
+    back: bool  # to the release each member had before
+
+    def release(self, member: MemberRecord, record: Record) -> str | None:
+        return member.release_before if self.back else record.to_version
+
+
+class Phases:
+    """The phases of one batch."""
+
+    def __init__(self, settings: Settings, remote: Remote, record: Record, batch: Batch, check: bool) -> None:
+        self.settings = settings
+        self.remote = remote
+        self.record = record
+        self.batch = batch
+        self.check = check
+        self.fleet = Fleet(settings, remote, record, check)
+
+    def members(self, *states: str) -> list[MemberRecord]:
+        """The batch's members in one of these states; all of them when none is named."""
+        chosen = [self.record.members[host] for host in self.batch.hosts]
+        return [member for member in chosen if not states or member.state in states]
+
+    # -- drain ------------------------------------------------------------------
+
+    def drain(self) -> Outcome:
+        """No new work for the batch on any balancer, and nothing in flight any more."""
+        if self.record.stop and not self.batch.back:
+            return Outcome("not started: the rollout has stopped")
+        hosts = list(self.batch.hosts)
+        since = self.record.now()
+        for member in self.members():
+            member.out_at = member.out_at if member.out_at is not None else since
+        self.record.save()
+        replies = self._drain(hosts, floor=self.record.floor)
+        failed = {name: reply for name, reply in replies.items() if not reply.ok}
+        for balancer, reply in replies.items():
+            self._note_before(balancer, reply)
+        if failed:
+            return self._undo_drain(hosts, replies, failed)
+        self._note_drained(replies, since)
+        message = f"{', '.join(hosts)} drained in {self.record.now() - since:.2f} s"
+        cut = sum(member.cut for member in self.members())
+        if cut:
+            message += f", {cut} cut at the limit"
+        self.record.event("drain", hosts, since, message)
+        return Outcome(message, changed=any(reply.changed for reply in replies.values()))
+
+    def _drain(self, hosts: Sequence[str], floor: int | None) -> dict[str, Reply]:
+        limit = self.settings.floor_wait + self.settings.session_grace + self.settings.drain_timeout
+        return self.fleet.run(
+            "pool_drain",
+            hosts,
+            limit,
+            floor=floor,
+            wait_for_floor=self.settings.floor_wait,
+            session_grace=self.settings.session_grace,
+            timeout=self.settings.drain_timeout,
+            on_timeout=self.settings.on_drain_timeout,
+        )
+
+    def _note_before(self, balancer: str, reply: Reply) -> None:
+        for host, setting in self.fleet.by_host(balancer, reply.result.get("before", {})).items():
+            # The first drain saw the state that people had chosen; later ones see ours.
+            self.record.members[host].before.setdefault(balancer, setting)
+
+    def _note_drained(self, replies: Mapping[str, Reply], since: float) -> None:
+        now = self.record.now()
+        for balancer, reply in replies.items():
+            for host, facts in self.fleet.by_host(balancer, reply.result.get("members", {})).items():
+                self.record.members[host].cut += int(facts.get("cut", 0))
+        for member in self.members():
+            if member.state in ("untouched", "finished"):
+                member.state = "drained"
+            member.seconds["drain"] = member.seconds.get("drain", 0.0) + now - since
+            if member.release == self.record.to_version:
+                self.record.last_new_at = now
+            else:
+                self.record.last_old_at = now
+
+    def _undo_drain(
+        self, hosts: Sequence[str], replies: Mapping[str, Reply], failed: Mapping[str, Reply]
+    ) -> Outcome:
+        """One balancer refused or was lost: put the batch back on those that did drain it."""
+        name, reply = next(iter(failed.items()))
+        error = _named(name, reply.error)
+        drained = [balancer for balancer, each in replies.items() if each.ok]
+        if drained and not self.check:
+            self._return_to_service(hosts, drained)
+        for member in self.members():
+            if member.state in ("untouched", "finished", "drained"):
+                self._is_back(member)
+        self.record.halt("drain", error, list(hosts))
+        return Outcome(f"not drained: {error}", changed=False, error=error)
+
+    def _return_to_service(self, hosts: Sequence[str], balancers: Sequence[str]) -> None:
+        limit = self.settings.health_timeout
+        calls = self.fleet.calls("pool_return", hosts, limit, timeout=limit)
+        self.remote.run({name: calls[name] for name in balancers})
+        calls = self.fleet.calls("pool_put_back", hosts, 10, settings=self._settings_before(hosts), look=None)
+        self.remote.run({name: calls[name] for name in balancers})
+
+    def _settings_before(self, hosts: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """By balancer and by its name of the member: what to return to."""
+        members = [self.record.members[host] for host in hosts]
+        return {
+            balancer: {
+                member.names[balancer]: member.before[balancer] for member in members if balancer in member.before
+            }
+            for balancer in self.record.balancers
+        }
+
+    # -- upgrade ----------------------------------------------------------------
+
+    def upgrade(self) -> Outcome:
+        """Switch the batch to its release with a ready method."""
+        members = self.members("drained", "failed") if self.batch.back else self.members("drained")
+        members = [member for member in members if self.batch.release(member, self.record)]
+        if not members:
+            return Outcome("nothing to upgrade")
+        since = self.record.now()
+        for member in members:
+            member.state = "upgraded"  # from here on its release may have been touched
+        self.record.save()
+        replies = self.remote.run(
+            {member.host: self._switch(member) for member in members}, self.check
+        )
+        problems = []
+        for member in members:
+            reply = replies[member.host]
+            member.seconds["upgrade"] = member.seconds.get("upgrade", 0.0) + reply.seconds
+            if reply.error is not None:
+                problems.append(self._set_aside(member, "upgrade", reply.error))
+            else:
+                member.release = self.batch.release(member, self.record)
+        message = f"{', '.join(m.host for m in members)} switched in {self.record.now() - since:.2f} s"
+        self.record.event("upgrade", [m.host for m in members], since, message)
+        error = problems[0] if problems else None
+        return Outcome(str(error) if error else message, any(r.changed for r in replies.values()), error)
+
+    def _switch(self, member: MemberRecord) -> Call:
+        protect = [name for name in (member.release_before, self.record.to_version) if name]
+        params = {
+            "base": self.settings.base,
+            "version": self.batch.release(member, self.record),
+            "unit": self.settings.unit,
+            "restart": True,
+            "keep": self.settings.archive_keep,
+            "protect": protect,
+            "restart_timeout": RESTART_LIMIT,
+        }
+        return Call("release_switch", params, RESTART_LIMIT)
+
+    def users_upgrade_ended(self, alive: Sequence[str], failures: Mapping[str, str]) -> Outcome:
+        """See what the user's own tasks left: members that failed in them, and members that were lost.
+
+        ``alive`` are the hosts that Ansible has not given up; ``failures`` is
+        what a failed member's tasks said.
+        """
+        problems: list[RolloutError] = []
+        for member in self.members("drained", "failed") if self.batch.back else self.members("drained"):
+            member.state = "upgraded"
+            member.seconds["upgrade"] = self.record.now() - (member.out_at or 0.0) - member.seconds.get("drain", 0.0)
+            if member.host in failures:
+                error: RolloutError = UpgradeFailed(f"The upgrade failed on {member.host}: {failures[member.host]}")
+                problems.append(self._set_aside(member, "upgrade", error))
+            elif member.host not in alive:
+                error = Unreachable(f"{member.host} was lost while it was upgraded.", lost=True)
+                problems.append(self._set_aside(member, "upgrade", error))
+            else:
+                member.release = self.batch.release(member, self.record)
+        if problems:
+            return Outcome(str(problems[0]), changed=False, error=problems[0])
+        return Outcome("the upgrade ran on every member of the batch")
+
+    # -- gate -------------------------------------------------------------------
+
+    def gate(self) -> Outcome:
+        """The members answer healthily on their own host, and every balancer's checks agree."""
+        members = self.members("upgraded")
+        if not members:
+            return Outcome("nothing to gate")
+        if self.check:
+            return Outcome("would gate " + ", ".join(member.host for member in members))
+        since = self.record.now()
+        hosts = [member.host for member in members]
+        limit = self.settings.health_timeout
+        calls = {member.host: self._gate(member) for member in members}
+        # Both at once: the balancers' checks rise while the members are probed.
+        calls.update(self.fleet.calls("pool_return", hosts, limit, timeout=limit))
+        replies = self.remote.run(calls)
+        problems = []
+        for member in members:
+            member.seconds["gate"] = member.seconds.get("gate", 0.0) + self.record.now() - since
+            error = replies[member.host].error or self._seen_unhealthy(member, replies)
+            if error is not None:
+                problems.append(self._set_aside(member, "gate", _named(member.host, error)))
+            else:
+                member.state = "healthy"
+        failed = [member.host for member in members if member.state != "healthy"]
+        if failed:
+            self._drain(failed, floor=None)  # no client that is tied to it may reach it while it waits
+        message = f"{', '.join(hosts)} healthy after {self.record.now() - since:.2f} s"
+        self.record.event("gate", hosts, since, str(problems[0]) if problems else message)
+        error = problems[0] if problems else None
+        return Outcome(str(error) if error else message, any(replies[host].changed for host in hosts), error)
+
+    def _gate(self, member: MemberRecord) -> Call:
+        release = self.batch.release(member, self.record)
+        params = {
+            "service": self.settings.service,
+            "health": health_params(self.settings, release),
+            "release": release,
+            "previous": member.release_before,
+        }
+        return Call("member_gate", params, self.settings.health_timeout)
+
+    def _seen_unhealthy(self, member: MemberRecord, replies: Mapping[str, Reply]) -> RolloutError | None:
+        """Why a balancer does not let this member back, if one does not."""
+        for balancer in self.record.balancers:
+            error = replies[balancer].error
+            if error is None:
+                continue
+            unhealthy = error.facts.get("members")
+            if not isinstance(error, Unhealthy) or not isinstance(unhealthy, Mapping):
+                return _named(balancer, error)
+            if member.names[balancer] in unhealthy:
+                return Unhealthy(f"{balancer} does not see {member.host} healthy: {unhealthy[member.names[balancer]]}.")
+        return None
+
+    # -- put back ---------------------------------------------------------------
+
+    def put_back(self) -> Outcome:
+        """New work for the members that passed, as before, and a look at them under it."""
+        members = self.members("healthy")
+        if not members:
+            return Outcome("nothing to put back")
+        since = self.record.now()
+        hosts = [member.host for member in members]
+        look = {
+            "requests": self.settings.look_requests,
+            "seconds": self.settings.look_seconds,
+            "timeout": self.settings.look_timeout,
+            "max_errors": self.settings.look_max_errors,
+        }
+        replies = self.fleet.run(
+            "pool_put_back", hosts, self.settings.look_timeout, settings=self._settings_before(hosts), look=look
+        )
+        problems = []
+        for balancer, reply in replies.items():
+            if reply.error is not None:
+                error = _named(balancer, reply.error)
+                self.record.halt("put back", error, hosts)
+                problems.append(error)
+        if not self.batch.back and self.record.first_new_at is None:
+            self.record.first_new_at = since
+        for member in members:
+            self._is_back(member)
+            member.seconds["look"] = self.record.now() - since
+            problems.extend(self._looked_at(member, replies))
+        message = f"{', '.join(hosts)} in service" + _look_words(members)
+        self.record.event("put back", hosts, since, str(problems[0]) if problems else message)
+        changed = any(reply.changed for reply in replies.values())
+        return Outcome(str(problems[0]) if problems else message, changed, problems[0] if problems else None)
+
+    def _looked_at(self, member: MemberRecord, replies: Mapping[str, Reply]) -> list[RolloutError]:
+        """The look's result over all balancers; a failed one is a problem."""
+        seen = []
+        for balancer, reply in replies.items():
+            look = self.fleet.by_host(balancer, reply.result.get("members", {})).get(member.host)
+            if look and look.get("look"):
+                seen.append((balancer, look))
+        results = {look["look"] for _balancer, look in seen}
+        member.look = next((word for word in ("fail", "pass", "inconclusive") if word in results), "")
+        member.state = "rolled_back" if self.batch.back else "finished"
+        if member.look != "fail":
+            return []
+        balancer, look = next(each for each in seen if each[1]["look"] == "fail")
+        error = Unhealthy(
+            f"{member.host} does not do well under traffic on {balancer}: "
+            f"{look.get('reason') or str(look.get('errors')) + ' errors'}."
+        )
+        return [self._set_aside(member, "look", error)]
+
+    # -- shared -----------------------------------------------------------------
+
+    def _is_back(self, member: MemberRecord) -> None:
+        if member.out_at is not None:
+            member.out_seconds += self.record.now() - member.out_at
+            member.out_at = None
+        if member.state in ("drained",):
+            member.state = "untouched"
+
+    def _set_aside(self, member: MemberRecord, phase: str, error: RolloutError) -> RolloutError:
+        """A member that does not go on with its batch; the rollout stops with the first reason."""
+        lost = isinstance(error, Unreachable) and bool(error.facts.get("lost"))
+        if self.batch.back:
+            member.state = "left_out"
+        else:
+            member.state = "lost" if lost else "failed"
+        member.trouble = error.message
+        self.record.halt(phase, error, [member.host])
+        return error
+
+
+def _look_words(members: Sequence[MemberRecord]) -> str:
+    unsure = [member.host for member in members if member.look == "inconclusive"]
+    return f"; too little traffic to judge {', '.join(unsure)}" if unsure else ""
+
+
+def _named(host: str, error: RolloutError | None) -> RolloutError:
+    """The error with the host's name in its message."""
+    error = error or Refused("no reason given")
+    if host not in error.message:
+        error.message = f"{host}: {error.message}"
+    return error

@@ -1,0 +1,282 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a rollout ends: what goes back after a stop, the report, and the one sentence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
+    Upgraded,
+    mixed_versions_seconds,
+    plan_back,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+# What `set_stats` hands on, under names that start with rollout_.
+STATS = (
+    "outcome",
+    "sentence",
+    "rollout_id",
+    "from_version",
+    "to_version",
+    "requests_total",
+    "requests_failed",
+    "mixed_versions_seconds",
+    "duration_seconds",
+)
+OUTCOMES = ("succeeded", "rolled_back", "frozen", "refused", "failed")
+
+
+def decide_back(settings: Settings, record: Record) -> str:
+    """Plan the way back of a rollout that stopped; returns what will be done, in words."""
+    if record.stop is None:
+        record.back_batches = []
+        return "nothing to take back"
+    changed = [
+        Upgraded(
+            name=member.host,
+            passed=member.state == "finished",
+            reachable=member.state != "lost",
+            target=member.release_before,
+        )
+        for member in record.members.values()
+        if member.changed
+    ]
+    # The order in which they were upgraded, so that the newest goes back first.
+    order = [host for batch in record.batches for host in batch]
+    changed.sort(key=lambda each: order.index(each.name))
+    in_service = sum(_counts(member) for member in record.members.values())
+    spare = in_service - record.floor
+    batches = plan_back(changed, settings.on_failure, settings.batches, len(record.members), spare)
+    record.back_batches = [list(batch) for batch in batches]
+    if not batches:
+        return "nothing can or must be taken back"
+    return "going back: " + "; ".join(", ".join(batch) for batch in batches)
+
+
+def _counts(member: MemberRecord) -> bool:
+    return member.in_service_before and member.state in ("untouched", "finished", "rolled_back")
+
+
+def outcome(record: Record) -> str:
+    """One of ``OUTCOMES``."""
+    if record.stop is None:
+        return "succeeded"
+    if record.stop.phase == "preflight":
+        return "refused"
+    states = {member.state for member in record.members.values()}
+    if states & {"lost", "left_out", "failed", "drained", "upgraded", "healthy"}:
+        return "failed"
+    return "frozen" if "finished" in states else "rolled_back"
+
+
+def report(
+    settings: Settings, record: Record, remote: Remote, witness: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The facts of the whole rollout, as written to ``report.json`` (its schema: ``docs/report.schema.json``)."""
+    return _facts(record, outcome(record), _witness_counts(witness), _balancer_counts(settings, record, remote))
+
+
+def _facts(
+    record: Record, result: str, seen: dict[str, Any] | None, balancers: dict[str, Any]
+) -> dict[str, Any]:
+    source: Mapping[str, Any] = seen or balancers
+    duration = record.now()
+    data: dict[str, Any] = {
+        "schema": 1,
+        "rollout_id": record.rollout_id,
+        "service": record.service,
+        "strategy": record.strategy,
+        "from_version": record.from_version,
+        "to_version": record.to_version,
+        "outcome": result,
+        "check": record.check,
+        "started": datetime.fromtimestamp(record.started_at, timezone.utc).isoformat(timespec="milliseconds"),
+        "duration_seconds": round(duration, 3),
+        "requests_total": source["requests"],
+        "requests_failed": source["failed"],
+        "requests_source": "witness" if seen else "balancers",
+        "witness": seen,
+        "balancers": balancers,
+        "mixed_versions_seconds": round(_mixed(record, result, duration), 3),
+        "floor": record.floor,
+        "batches": record.batches,
+        "back_batches": record.back_batches,
+        "members": {host: _member(member) for host, member in record.members.items()},
+        "stop": _stop(record),
+        "notes": record.notes,
+        "events": record.events,
+    }
+    data["sentence"] = sentence(data)
+    return data
+
+
+def refusal_report(record: Record) -> dict[str, Any]:
+    """The report of a rollout that preflight refused: no host was asked again."""
+    nothing = {"requests": 0, "failed": 0, "responses_5xx": 0, "not_counted": list(record.balancers)}
+    return _facts(record, "refused", None, nothing)
+
+
+def _member(member: MemberRecord) -> dict[str, Any]:
+    return {
+        "state": member.state,
+        "from": member.release_before,
+        "to": member.release,
+        "seconds": {phase: round(seconds, 3) for phase, seconds in member.seconds.items()},
+        "out_of_service_seconds": round(member.out_seconds, 3),
+        "cut": member.cut,
+        "look": member.look,
+        "trouble": member.trouble,
+    }
+
+
+def _stop(record: Record) -> dict[str, Any] | None:
+    if record.stop is None:
+        return None
+    stop = record.stop
+    return {
+        "code": stop.code,
+        "phase": stop.phase,
+        "message": stop.message,
+        "hint": stop.hint,
+        "members": stop.members,
+    }
+
+
+def _mixed(record: Record, result: str, duration: float) -> float:
+    if result in ("succeeded",):
+        return mixed_versions_seconds(record.first_new_at, record.last_old_at)
+    if result == "rolled_back":
+        return mixed_versions_seconds(record.first_new_at, record.last_new_at)
+    still_mixed = any(member.state == "finished" for member in record.members.values())
+    return mixed_versions_seconds(record.first_new_at, duration if still_mixed else record.last_new_at)
+
+
+def _witness_counts(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if summary is None:
+        return None
+    return {
+        "requests": summary["requests_total"],
+        "failed": summary["failed"],
+        "closed_idle": summary["closed_idle"],
+        "late": summary["late"],
+        "not_sent": summary.get("not_sent", 0),
+        "by_class": summary.get("by_class", {}),
+    }
+
+
+def _balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[str, Any]:
+    """What the balancers' own counters say of the rollout's time, as far as they can."""
+    replies = remote.run({name: Call("pool_read", balancer_params(settings), 10) for name in record.balancers})
+    total = {"requests": 0, "failed": 0, "responses_5xx": 0}
+    not_counted = []
+    for name, reply in replies.items():
+        before = record.counters.get(name)
+        found = [each for each in reply.result.get("pools", []) if each["name"] == record.pool]
+        if not found or before is None:
+            not_counted.append(name)
+            continue
+        now = counters_of(Pool.from_dict(found[0]))
+        if now["identity"] != before["identity"]:
+            not_counted.append(name)  # its counters began anew at a reload
+            continue
+        total["requests"] += now["requests"] - before["requests"]
+        total["failed"] += now["errors"] - before["errors"]
+        total["responses_5xx"] += now["responses_5xx"] - before["responses_5xx"]
+    return {**total, "not_counted": not_counted}
+
+
+def sentence(data: Mapping[str, Any]) -> str:
+    """What changed, what was served and lost, how long two versions ran, and what to do next."""
+    return " ".join(part for part in (_what_changed(data), _what_was_served(data), _what_next(data)) if part)
+
+
+def _what_changed(data: Mapping[str, Any]) -> str:
+    service, target, before = data["service"], data["to_version"], data["from_version"]
+    finished = [host for host, member in data["members"].items() if member["state"] == "finished"]
+    took = f"in {data['duration_seconds']:.1f} s"
+    if data["outcome"] == "refused":
+        return f"{service}: the rollout of {target} was refused and nothing was touched: {data['stop']['message']}"
+    if data["outcome"] == "succeeded":
+        if not data["batches"]:
+            return f"{service} is on {target} on all {len(data['members'])} members; nothing was changed."
+        if data["check"]:
+            return f"{service} would go from {before or 'an unknown version'} to {target} in {_count(data['batches'], 'batch')}; nothing was changed."
+        return (
+            f"{service} went from {before or 'an unknown version'} to {target}: {_count(finished, 'member')} in "
+            f"{_count(data['batches'], 'batch')} {took}."
+        )
+    why = f"in phase {data['stop']['phase']}: {data['stop']['message']}"
+    if data["outcome"] == "rolled_back":
+        return f"{service} is on {before or 'its old version'} as before; the rollout of {target} stopped after {took[3:]} {why}"
+    if data["outcome"] == "frozen":
+        rest = [host for host, member in data["members"].items() if member["state"] != "finished"]
+        return (
+            f"{service} is frozen on two versions: {', '.join(finished)} on {target}, {', '.join(rest)} on "
+            f"{before or 'the old one'}; the rollout stopped after {took[3:]} {why}"
+        )
+    return f"{service}: the rollout of {target} stopped after {took[3:]} {why}"
+
+
+def _count(items: Any, word: str) -> str:
+    number = len(items)
+    return f"{number} {word}" + ("" if number == 1 else "es" if word.endswith("ch") else "s")
+
+
+def _what_was_served(data: Mapping[str, Any]) -> str:
+    if data["outcome"] == "refused" or not data["batches"] or data["check"]:
+        return ""
+    by = "by the witness's count" if data["requests_source"] == "witness" else "by the balancers' own counters"
+    failed = data["requests_failed"]
+    text = f"{data['requests_total']:,} requests were served and {failed} failed, {by}"
+    closed_idle = (data["witness"] or {}).get("closed_idle", 0)
+    if closed_idle:
+        text += f", {closed_idle} closed while idle"
+    cut = sum(member["cut"] for member in data["members"].values())
+    if cut:
+        text += f"; {cut} cut at the drain's limit"
+    mixed = data["mixed_versions_seconds"]
+    text += f"; two versions ran side by side for {mixed:.1f} s." if mixed else "."
+    unsure = [host for host, member in data["members"].items() if member["look"] == "inconclusive"]
+    if unsure:
+        text += f" Too little traffic to judge {', '.join(unsure)}."
+    return text
+
+
+def _what_next(data: Mapping[str, Any]) -> str:
+    if data["outcome"] == "succeeded":
+        return ""
+    parts = [data["stop"]["hint"]]
+    out = [
+        f"{host} ({member['trouble'] or member['state']})"
+        for host, member in data["members"].items()
+        if member["state"] in ("lost", "left_out", "failed", "drained", "upgraded", "healthy")
+    ]
+    if out:
+        parts.append(f"Out of service: {'; '.join(out)}.")
+    if data["outcome"] == "frozen":
+        parts.append("Run the same playbook again to go on, or with the old version to go back.")
+    elif data["outcome"] != "refused":
+        parts.append("Put right what stopped it, then run the same playbook again.")
+    return " ".join(part for part in parts if part)
+
+
+def write_report(record: Record, data: Mapping[str, Any]) -> str:
+    """Write ``report.json`` beside the record; returns its path."""
+    path = os.path.join(os.path.dirname(record.path), "report.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=2)
+        file.write("\n")
+    return path

@@ -1,0 +1,277 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Preflight: look at everything, plan, and touch nothing."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadArtefact,
+    BadInput,
+    Refused,
+    RolloutError,
+    UnknownMember,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
+    Candidate,
+    Plan,
+    plan_rolling,
+    pool_differences,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record, new_id
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+
+def preflight(
+    settings: Settings,
+    hosts: Sequence[str],
+    balancers: Sequence[str],
+    hostvars: Mapping[str, Any],
+    remote: Remote,
+    upgrade: str,
+    check: bool,
+) -> Record:
+    """Read the live fleet, refuse what cannot go well, and return the planned rollout.
+
+    ``hosts`` and ``balancers`` are inventory hosts; ``upgrade`` is the path of
+    the user's tasks file or role. Raises ``RolloutError``.
+    """
+    if not hosts:
+        raise BadInput(f"rollout_hosts {settings.hosts!r} matches no host of the inventory.")
+    if not balancers:
+        raise BadInput(f"rollout_balancers {settings.balancers!r} matches no host of the inventory.")
+    both = sorted(set(hosts) & set(balancers))
+    if both:
+        raise BadInput(f"{', '.join(both)}: in rollout_hosts and in rollout_balancers at once.")
+
+    replies = remote.run({**_balancer_calls(settings, balancers), **_member_calls(settings, hosts)}, check)
+    pools = _pools(settings, {name: replies[name] for name in balancers})
+    infos = _infos({name: replies[name] for name in hosts})
+    names = find_members(hosts, hostvars, pools)
+    _every_member_is_known(pools, names, hostvars)
+    candidates = [_candidate(host, names[host], pools, infos[host]) for host in hosts]
+    plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor)
+    notes = _notes(settings, plan, candidates)
+    _rollback_target_is_there(settings, plan, infos)
+
+    started = time.time()
+    return Record(
+        rollout_id=new_id(started),
+        service=settings.service,
+        strategy="rolling",
+        pool=settings.pool,
+        from_version=plan.from_version,
+        to_version=settings.version,
+        started_at=started,
+        check=check,
+        method=settings.method,
+        upgrade=upgrade,
+        floor=plan.floor,
+        balancers=list(balancers),
+        batches=[list(batch) for batch in plan.batches],
+        members={
+            each.name: MemberRecord(each.name, names[each.name], each.in_service, each.release, each.release)
+            for each in candidates
+        },
+        counters={name: counters_of(pool) for name, pool in pools.items()},
+        notes=notes,
+    )
+
+
+def _balancer_calls(settings: Settings, balancers: Sequence[str]) -> dict[str, Call]:
+    return {name: Call("pool_read", {**balancer_params(settings), "rights": True}, 10) for name in balancers}
+
+
+def _member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
+    params: dict[str, Any] = {"service": settings.service, "health": health_params(settings, None)}
+    if settings.method == "archive":
+        params.update(base=settings.base, unit=settings.unit)
+    return {host: Call("member_info", params, settings.health_request_timeout) for host in hosts}
+
+
+def _pools(settings: Settings, replies: Mapping[str, Reply]) -> dict[str, Pool]:
+    _raise_together("balancer", replies)
+    pools = {
+        name: Pool.from_dict(next(pool for pool in reply.result["pools"] if pool["name"] == settings.pool))
+        for name, reply in replies.items()
+    }
+    differences = pool_differences({name: [each.name for each in pool.members] for name, pool in pools.items()})
+    if differences:
+        raise Refused(
+            f"The pool {settings.pool!r} is not the same on every balancer:\n{differences}.",
+            "Bring the balancers' configurations in line first.",
+        )
+    return pools
+
+
+def _infos(replies: Mapping[str, Reply]) -> dict[str, dict[str, Any]]:
+    _raise_together("member", replies)
+    return {name: reply.result for name, reply in replies.items()}
+
+
+def _raise_together(kind: str, replies: Mapping[str, Reply]) -> None:
+    """Raise one error that names every host that failed, so that one run shows them all."""
+    failed = {name: reply.error for name, reply in replies.items() if reply.error is not None}
+    if not failed:
+        return
+    first = next(iter(failed.values()))
+    if len(failed) == 1:
+        (name,) = failed
+        first.message = first.message if name in first.message else f"{name}: {first.message}"
+        raise first
+    lines = "\n".join(f"{name}: {error.message}" for name, error in failed.items())
+    raise type(first)(f"{len(failed)} {kind}s failed:\n{lines}", first.hint, **first.facts)
+
+
+def find_members(
+    hosts: Sequence[str], hostvars: Mapping[str, Any], pools: Mapping[str, Pool]
+) -> dict[str, dict[str, str]]:
+    """Each host's name in the pool, by balancer: by its name, else by its address and port."""
+    names: dict[str, dict[str, str]] = {}
+    taken: dict[tuple[str, str], str] = {}
+    for host in hosts:
+        names[host] = {}
+        for balancer, pool in pools.items():
+            member = _find_member(host, hostvars[host], balancer, pool)
+            other = taken.setdefault((balancer, member.name), host)
+            if other != host:
+                raise UnknownMember(
+                    f"{other} and {host} are both the member {member.name!r} of the pool {pool.name!r} on {balancer}.",
+                    "Give each its own rollout_member, or take one out of rollout_hosts.",
+                )
+            names[host][balancer] = member.name
+    return names
+
+
+def _find_member(host: str, variables: Mapping[str, Any], balancer: str, pool: Pool) -> Member:
+    given = variables.get("rollout_member")
+    port = variables.get("rollout_member_port")
+    if given:
+        return pool.member(_names.member_name(str(given), f"rollout_member of {host}"))
+    by_name = [each for each in pool.members if each.name == host]
+    address = str(variables.get("ansible_host") or host)
+    found = by_name or pool.at_address(address, int(port) if port else None)
+    if len(found) == 1:
+        return found[0]
+    there = ", ".join(f"{each.name} ({each.address}:{each.port})" for each in pool.members) or "nothing"
+    what = "is not a member" if not found else f"is more than one member ({', '.join(m.name for m in found)})"
+    raise UnknownMember(
+        f"{host} {what} of the pool {pool.name!r} on {balancer}, which has {there}.",
+        "Name the member in rollout_member, or its port in rollout_member_port, as a variable of that host.",
+    )
+
+
+def _every_member_is_known(
+    pools: Mapping[str, Pool], names: Mapping[str, Mapping[str, str]], hostvars: Mapping[str, Any]
+) -> None:
+    """Refuse a pool with members that the inventory does not know: the floor would count strangers."""
+    for balancer, pool in pools.items():
+        ours = {each[balancer] for each in names.values()}
+        rest = [each for each in pool.members if each.name not in ours and each.name not in hostvars and not each.backup]
+        if not rest:
+            continue
+        addresses = {str(hostvars[host].get("ansible_host") or host) for host in hostvars}
+        strangers = [each.name for each in rest if each.address not in addresses]
+        if strangers:
+            raise UnknownMember(
+                f"The pool {pool.name!r} on {balancer} has members that the inventory does not know: "
+                f"{', '.join(strangers)}.",
+                "Add them to the inventory, or remove them from the pool: the floor counts every member.",
+            )
+
+
+def _candidate(
+    host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]
+) -> Candidate:
+    seen = [pools[balancer].member(name) for balancer, name in names.items()]
+    return Candidate(
+        name=host,
+        release=info["release"],
+        in_service=all(member.in_service for member in seen),
+        healthy=bool(info["healthy"]),
+    )
+
+
+def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
+    notes = []
+    out = [each.name for each in candidates if not each.in_service]
+    if out:
+        notes.append(f"{', '.join(out)}: out of service before the rollout, and left so where an operator did it")
+    if plan.shrunk:
+        notes.append(f"batches were made smaller to keep {plan.floor} members in service")
+    unknown = [each.name for each in candidates if each.release is None]
+    if unknown and plan.batches:
+        notes.append(
+            f"no release is known on {', '.join(unknown)}: there is nothing to roll back to there "
+            "(a record is left by the first rollout that finishes)"
+        )
+    return notes
+
+
+def _rollback_target_is_there(
+    settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]
+) -> None:
+    if settings.method != "archive":
+        return
+    for batch in plan.batches:
+        for host in batch:
+            release, kept = infos[host]["release"], infos[host]["releases"]
+            if release is not None and release not in kept:
+                raise BadArtefact(
+                    f"{host} runs {release}, but its release store {settings.base} does not have it complete: "
+                    "there would be no way back.",
+                    f"Stage {release} there first (module zerodrop.rollout.release, state staged).",
+                )
+
+
+def counters_of(pool: Pool) -> dict[str, Any]:
+    """The counters that a report subtracts: of the process that serves, so its name comes with them."""
+    total = {"requests": 0, "errors": 0, "responses_5xx": 0, "retries": 0, "redispatches": 0}
+    for member in pool.members:
+        for name in total:
+            total[name] += getattr(member.counters, name)
+    return {"identity": pool.identity, **total}
+
+
+def make_folder(settings: Settings, record: Record) -> None:
+    """Make the folder of this rollout under the report directory; raises ``BadInput``."""
+    make_folder_in(settings.report_dir, record)
+
+
+def make_folder_in(report_dir: str, record: Record) -> None:
+    """The record's file and the report lie in a folder of the rollout's own."""
+    folder = os.path.join(os.path.abspath(os.path.expanduser(report_dir)), record.rollout_id)
+    try:
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"rollout_report_dir cannot be written: {error}.") from error
+    record.path = os.path.join(folder, "record.json")
+
+
+def summary(record: Record) -> str:
+    """The plan in a few lines."""
+    if not record.batches:
+        return f"{record.service} is on {record.to_version} everywhere: nothing to do."
+    lines = [
+        f"{record.service}: {record.from_version or 'unknown'} to {record.to_version}, {len(record.members)} members "
+        f"behind {len(record.balancers)} balancer(s), at least {record.floor} in service at every moment."
+    ]
+    for number, batch in enumerate(record.batches, 1):
+        lines.append(f"  batch {number} of {len(record.batches)}: {', '.join(batch)}")
+    lines.extend(f"  note: {note}." for note in record.notes)
+    return "\n".join(lines)
+
+
+def refused(error: RolloutError) -> str:
+    """The one sentence of a rollout that never began."""
+    return f"Refused, and nothing was touched: {error}"

@@ -1,0 +1,147 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of one rollout: what was planned, what became of every member, and when.
+
+A playbook's steps run in separate processes, so the record is a file between
+them: small, replaced atomically, on the controller. Times are seconds since the
+rollout's start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+
+
+def new_id(at: float) -> str:
+    """A rollout's name: when it started, and something that sets it apart."""
+    return f"{datetime.fromtimestamp(at, timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+
+
+@dataclass
+class MemberRecord:
+    """What became of one member."""
+
+    host: str
+    names: dict[str, str]  # its name in the pool, by balancer
+    in_service_before: bool
+    release_before: str | None
+    release: str | None  # what it has now, as far as is known
+    state: str = "untouched"  # untouched, drained, upgraded, healthy, finished, failed, lost, rolled_back, left_out
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # admin and weight to return to, by balancer
+    seconds: dict[str, float] = field(default_factory=dict)  # time in each phase
+    out_at: float | None = None  # when it was taken out, while it is out
+    out_seconds: float = 0.0
+    cut: int = 0  # requests or connections ended at the drain's limit
+    look: str = ""  # pass, fail, inconclusive
+    trouble: str = ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether its release was or may have been touched."""
+        return self.state in ("upgraded", "healthy", "finished", "failed", "lost", "left_out")
+
+
+@dataclass
+class Stop:
+    """Why a rollout did not go on."""
+
+    code: str
+    phase: str
+    message: str
+    hint: str = ""
+    members: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Record:
+    """One rollout."""
+
+    rollout_id: str
+    service: str
+    strategy: str
+    pool: str
+    from_version: str | None
+    to_version: str
+    started_at: float  # seconds since the epoch
+    check: bool
+    method: str
+    upgrade: str  # the user's tasks file or role, as a path that Ansible finds; empty for a ready method
+    floor: int
+    balancers: list[str]
+    batches: list[list[str]]
+    members: dict[str, MemberRecord]
+    back_batches: list[list[str]] = field(default_factory=list)
+    counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
+    witness: dict[str, Any] = field(default_factory=dict)
+    stop: Stop | None = None
+    events: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what the user should know beside the outcome
+    first_new_at: float | None = None  # first member with the new version in service
+    last_old_at: float | None = None  # last member with the old version taken out
+    last_new_at: float | None = None  # last member with the new version taken out again
+    path: str = ""
+
+    def now(self) -> float:
+        """Seconds since the rollout's start."""
+        return round(time.time() - self.started_at, 4)
+
+    def event(self, phase: str, members: list[str], since: float, message: str) -> None:
+        """Note that a phase is over."""
+        self.events.append(
+            {"phase": phase, "members": members, "at": since, "seconds": round(self.now() - since, 4), "message": message}
+        )
+
+    def halt(self, phase: str, error: RolloutError, members: list[str]) -> None:
+        """Stop the rollout; the first reason stands."""
+        if self.stop is None:
+            self.stop = Stop(error.code, phase, error.message, error.hint, members)
+
+    @classmethod
+    def refused(cls, variables: Mapping[str, Any], error: RolloutError) -> Record:
+        """A rollout that preflight refused: what the user asked for, and why not."""
+        now = time.time()
+        return cls(
+            rollout_id=new_id(now),
+            service=str(variables.get("rollout_service") or "the service"),
+            strategy="rolling",
+            pool=str(variables.get("rollout_pool") or ""),
+            from_version=None,
+            to_version=str(variables.get("rollout_version") or "no version"),
+            started_at=now,
+            check=False,
+            method="",
+            upgrade="",
+            floor=0,
+            balancers=[],
+            batches=[],
+            members={},
+            stop=Stop(error.code, "preflight", error.message, error.hint),
+        )
+
+    def save(self) -> None:
+        folder = os.path.dirname(self.path)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".record-")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(self), file)
+        os.chmod(temporary, 0o640)
+        os.replace(temporary, self.path)
+
+    @classmethod
+    def load(cls, path: str) -> Record:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data["members"] = {name: MemberRecord(**member) for name, member in data["members"].items()}
+        data["stop"] = Stop(**data["stop"]) if data["stop"] else None
+        return cls(**data)

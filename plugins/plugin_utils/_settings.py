@@ -1,0 +1,290 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The settings of a rollout: ``rollout_*`` variables, checked and typed.
+
+What arrives may come from YAML, from ``-e key=value`` or from an AWX survey, so
+numbers, booleans and lists are accepted as text too. Everything wrong raises
+``BadInput`` with the variable's name before anything is touched.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import PurePosixPath
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+
+PREFIX = "rollout_"
+METHODS = ("tasks", "role", "archive")
+
+Check = Callable[[Any, str], Any]
+
+
+def text(value: Any, name: str) -> str:
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)  # -e rollout_version=2.0 stays text, but YAML makes a number of it
+    if not isinstance(value, str) or any(ord(char) < 32 or ord(char) == 127 for char in value):
+        raise BadInput(f"{name} must be one line of text, got {value!r}.")
+    return value.strip()
+
+
+def required_text(value: Any, name: str) -> str:
+    result = text(value, name)
+    if not result:
+        raise BadInput(f"{name} is empty.")
+    return result
+
+
+def named(check: Callable[[object, str], str]) -> Check:
+    return lambda value, name: check(text(value, name), name)
+
+
+def optional(check: Check) -> Check:
+    return lambda value, name: "" if text(value, name) == "" else check(value, name)
+
+
+def number(minimum: float, maximum: float = float("inf")) -> Check:
+    def convert(value: Any, name: str) -> float:
+        try:
+            result = float(value) if not isinstance(value, bool) else float("nan")
+        except (TypeError, ValueError):
+            result = float("nan")
+        if not minimum <= result <= maximum or result == float("inf"):
+            top = f" and at most {maximum:g}" if maximum != float("inf") else ""
+            raise BadInput(f"{name} must be a number, at least {minimum:g}{top}, got {value!r}.")
+        return result
+
+    return convert
+
+
+def whole(minimum: int, maximum: int = 2**31) -> Check:
+    def convert(value: Any, name: str) -> int:
+        result = number(minimum, maximum)(value, name)
+        if result != int(result):
+            raise BadInput(f"{name} must be a whole number, got {value!r}.")
+        return int(result)
+
+    return convert
+
+
+def boolean(value: Any, name: str) -> bool:
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    result = value if isinstance(value, bool) else words.get(str(value).strip().lower())
+    if result is None:
+        raise BadInput(f"{name} must be true or false, got {value!r}.")
+    return result
+
+
+def choice(*allowed: str) -> Check:
+    def convert(value: Any, name: str) -> str:
+        result = text(value, name)
+        if result not in allowed:
+            raise BadInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+        return result
+
+    return convert
+
+
+def items(value: Any, name: str) -> list[Any]:
+    """A list, or text with a JSON list or with values set apart by commas."""
+    if isinstance(value, str):
+        stripped = value.strip()
+        if stripped.startswith("["):
+            try:
+                value = json.loads(stripped)
+            except ValueError as error:
+                raise BadInput(f"{name} is not a list: {error}.") from error
+        else:
+            value = [part.strip() for part in stripped.split(",") if part.strip()]
+    if not isinstance(value, (list, tuple)):
+        value = [value]
+    if not value:
+        raise BadInput(f"{name} is an empty list.")
+    return list(value)
+
+
+def statuses(value: Any, name: str) -> tuple[int, ...]:
+    return tuple(whole(100, 599)(item, name) for item in items(value, name))
+
+
+def amounts(value: Any, name: str) -> tuple[Amount, ...]:
+    return tuple(Amount.parse(item, name, minimum=1) for item in items(value, name))
+
+
+def floor(value: Any, name: str) -> Amount:
+    return Amount.parse(value, name, minimum=0)
+
+
+def mapping(value: Any, name: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value or "{}")
+        except ValueError as error:
+            raise BadInput(f"{name} is not a JSON object: {error}.") from error
+    if not isinstance(value, Mapping):
+        raise BadInput(f"{name} must be a mapping, got {value!r}.")
+    return dict(value)
+
+
+def max_failed(value: Any, name: str) -> int | None:
+    return None if value is None or value == "" else whole(0)(value, name)
+
+
+def setting(check: Check, default: Any = MISSING) -> Any:
+    metadata = {"check": check}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything a user can set; the roles' ``meta/argument_specs.yml`` is the manual."""
+
+    service: str = setting(named(_names.service))
+    hosts: str = setting(required_text)
+    balancers: str = setting(required_text)
+    driver: str = setting(choice("haproxy"), "haproxy")
+    pool: str = setting(named(_names.pool_name))
+    version: str = setting(named(_names.version))
+    socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
+    master_socket: str = setting(optional(named(_names.absolute_path)), "/run/haproxy-master.sock")
+
+    upgrade_tasks: str = setting(text, "")
+    upgrade_role: str = setting(text, "")
+    upgrade_method: str = setting(optional(choice(*METHODS)), "")
+    archive_src: str = setting(text, "")
+    archive_checksum: str = setting(text, "")
+    archive_base: str = setting(optional(named(_names.absolute_path)), "")
+    archive_unit: str = setting(optional(named(_names.unit)), "")
+    archive_keep: int = setting(whole(2, 1000), 5)
+
+    batches: tuple[Amount, ...] = setting(amounts, (Amount(1, False), Amount(25, True)))
+    floor: Amount = setting(floor, Amount(50, True))
+    floor_wait: float = setting(number(0), 60.0)
+
+    drain_timeout: float = setting(number(0), 300.0)
+    on_drain_timeout: str = setting(choice("fail", "cut"), "fail")
+    session_grace: float = setting(number(0), 0.0)
+
+    health_url: str = setting(named(_names.http_url))
+    health_status: tuple[int, ...] = setting(statuses, (200,))
+    health_version_key: str = setting(text, "")
+    health_version_header: str = setting(text, "")
+    health_version_in_text: bool = setting(boolean, False)
+    health_successes: int = setting(whole(1, 1000), 3)
+    health_seconds: float = setting(number(0), 0.0)
+    health_timeout: float = setting(number(0.1), 60.0)
+    health_interval: float = setting(number(0.01, 60), 0.1)
+    health_request_timeout: float = setting(number(0.05, 600), 2.0)
+    health_validate_certs: bool = setting(boolean, True)
+
+    look_requests: int = setting(whole(0), 10)
+    look_seconds: float = setting(number(0), 0.0)
+    look_timeout: float = setting(number(0), 5.0)
+    look_max_errors: int = setting(whole(0), 0)
+
+    on_failure: str = setting(choice("rollback", "freeze"), "rollback")
+    report_dir: str = setting(required_text, "rollout-reports")
+
+    witness_url: str = setting(optional(named(_names.http_url)), "")
+    witness_rate: float = setting(number(0.1, 10000), 5.0)
+    witness_mix: dict[str, Any] = setting(mapping, None)
+    max_failed_requests: int | None = setting(max_failed, None)
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Settings:
+        """The settings among these variables; raises ``BadInput``.
+
+        A variable that is empty or absent takes its default. A ``rollout_*``
+        variable that is no setting is refused, since it is a typing error.
+        """
+        known = {PREFIX + each.name: each for each in fields(cls)}
+        _refuse_unknown(variables, [*known, *HOST_SETTINGS])
+        values: dict[str, Any] = {}
+        for name, each in known.items():
+            given = variables.get(name)
+            if given is not None and given != "":
+                values[each.name] = each.metadata["check"](given, name)
+            elif each.default is MISSING:
+                raise BadInput(
+                    f"{name} is not set.",
+                    "Set it for all hosts (group_vars/all, the inventory's variables, or -e).",
+                )
+        if values.get("witness_mix") is None:
+            values["witness_mix"] = {}
+        settings = cls(**values)
+        settings._check_together()
+        return settings
+
+    def _check_together(self) -> None:
+        method = self.method
+        if method == "archive":
+            if not self.archive_src:
+                raise BadInput("rollout_archive_src is not set, and the upgrade method is archive.")
+            if not self.archive_checksum:
+                raise BadInput(
+                    "rollout_archive_checksum is not set: an archive is only installed when it is the one you mean.",
+                    "Give it as sha256:HEX, from: sha256sum ARCHIVE.",
+                )
+        elif self.archive_src:
+            raise BadInput(f"rollout_archive_src is set, but the upgrade method is {method}.")
+        if sum(map(bool, (self.health_version_key, self.health_version_header, self.health_version_in_text))) > 1:
+            raise BadInput(
+                "Only one of rollout_health_version_key, rollout_health_version_header and "
+                "rollout_health_version_in_text can say where the version stands."
+            )
+        if self.look_requests and self.look_timeout < self.look_seconds:
+            raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
+        if self.health_timeout < self.health_seconds:
+            raise BadInput("rollout_health_timeout is shorter than rollout_health_seconds: no member could pass.")
+        if self.max_failed_requests is not None and not self.witness_url:
+            raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
+
+    @property
+    def method(self) -> str:
+        """How a member is upgraded: one of ``METHODS``; raises ``BadInput`` when it is not clear."""
+        given = [name for name, value in (("tasks", self.upgrade_tasks), ("role", self.upgrade_role)) if value]
+        if self.upgrade_method and self.upgrade_method not in given:
+            given.append(self.upgrade_method)
+        if len(given) != 1 or (given == ["tasks"] and not self.upgrade_tasks) or (given == ["role"] and not self.upgrade_role):
+            raise BadInput(
+                "It is not clear how a member is upgraded: set exactly one of rollout_upgrade_tasks (a file of yours), "
+                "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive)."
+            )
+        return given[0]
+
+    @property
+    def base(self) -> str:
+        return self.archive_base or str(PurePosixPath("/opt") / self.service)
+
+    @property
+    def unit(self) -> str:
+        return self.archive_unit or f"{self.service}.service"
+
+    @property
+    def names_version(self) -> bool:
+        """Whether the health answer says which version runs."""
+        return bool(self.health_version_key or self.health_version_header)
+
+
+# Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
+HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
+
+
+def _refuse_unknown(variables: Mapping[str, Any], known: list[str]) -> None:
+    for name in variables:
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise BadInput(
+                f"{name} is not a setting of this collection.",
+                f"Did you mean {near[0]}?" if near else "Variables that start with rollout_ are reserved for it.",
+            )
