@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import UnknownMember
 
@@ -86,14 +87,16 @@ class Member:
             and not self.backup
         )
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         data = asdict(self)
-        data.update(admin=self.admin.value, health=self.health.value, detail=dict(self.detail))
+        data.update(
+            admin=self.admin.value, health=self.health.value, detail=dict(self.detail), in_service=self.in_service
+        )
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Member":
-        values = dict(data)
+    def from_dict(cls, data: Mapping[str, Any]) -> Member:
+        values = {key: value for key, value in data.items() if key != "in_service"}
         values.update(
             admin=Admin(values["admin"]),
             health=Health(values["health"]),
@@ -108,7 +111,7 @@ class Pool:
 
     name: str
     identity: str  # names the serving process; another value means a reload or a restart
-    members: Tuple[Member, ...]
+    members: tuple[Member, ...]
     queued: int = 0  # waiting for any member
     leaving: int = 0  # older processes of the balancer that still serve
 
@@ -122,15 +125,15 @@ class Pool:
             f"The pool {self.name!r} has no member {name!r}.", f"It has {known}.", pool=self.name, member=name
         )
 
-    def chosen(self, names: Sequence[str]) -> List[Member]:
+    def chosen(self, names: Sequence[str]) -> list[Member]:
         """The members of these names, in this order; raises ``UnknownMember``."""
         return [self.member(name) for name in names]
 
-    def at_address(self, address: str, port: Optional[int] = None) -> List[Member]:
+    def at_address(self, address: str, port: int | None = None) -> list[Member]:
         """The members at this address (and port)."""
         return [m for m in self.members if m.address == address and (port is None or m.port == port)]
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "identity": self.identity,
@@ -140,6 +143,6 @@ class Pool:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Pool":
+    def from_dict(cls, data: Mapping[str, Any]) -> Pool:
         members = tuple(Member.from_dict(member) for member in data["members"])
         return cls(**{**data, "members": members})

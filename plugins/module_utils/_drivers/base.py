@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import abc
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, ClassVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 
@@ -50,9 +51,9 @@ class Capabilities:
     exact_in_flight: bool  # else an upper bound
     checks_health: bool  # of its own accord
     max_weight: int
-    notes: Tuple[str, ...] = ()  # what is missing and what that means, for people
+    notes: tuple[str, ...] = ()  # what is missing and what that means, for people
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "version": self.version,
             "runtime_changes": self.runtime_changes,
@@ -78,7 +79,7 @@ class Driver(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> "Driver":
+    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> Driver:
         """The driver for an operation's parameters; raises ``BadInput``. Touches nothing."""
 
     @abc.abstractmethod
@@ -106,7 +107,7 @@ class Driver(abc.ABC):
         now = self.read(pool)
         return Glance(now.identity, {member.name: member.busy for member in now.chosen(names)})
 
-    def work(self, pool: str, names: Sequence[str]) -> List[Dict[str, str]]:
+    def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
         """What these members are busy with, for a message to people; a balancer that cannot tell says nothing."""
         return []
 

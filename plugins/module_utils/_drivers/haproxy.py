@@ -17,8 +17,9 @@ What makes this more than a few commands:
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, ClassVar, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, ClassVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import (
     Capabilities,
@@ -70,7 +71,7 @@ class _Snapshot:
 
     process: replies.Process
     servers: Mapping[str, replies.ServerState]
-    statistics: Optional[replies.Statistics]  # None for a pool without servers
+    statistics: replies.Statistics | None  # None for a pool without servers
 
     def server(self, pool: str, name: str) -> replies.ServerState:
         if name not in self.servers:
@@ -95,27 +96,27 @@ class HAProxyDriver(Driver):
     def __init__(
         self,
         socket: str = SOCKET,
-        master_socket: Optional[str] = MASTER_SOCKET,
-        clock: Optional[Clock] = None,
-        notes: Tuple[str, ...] = (),
+        master_socket: str | None = MASTER_SOCKET,
+        clock: Clock | None = None,
+        notes: tuple[str, ...] = (),
         answer_limit: float = ANSWER_LIMIT,
     ) -> None:
         self._clock = clock or Clock()
         self._socket = RuntimeSocket(socket, "The runtime socket", self._clock, answer_limit)
-        self._master: Optional[RuntimeSocket] = None
+        self._master: RuntimeSocket | None = None
         if master_socket:
             self._master = RuntimeSocket(master_socket, "The master socket", self._clock, answer_limit)
         self._notes = notes
         # Numbers of pools and servers, by process and pool: they may differ after a reload.
-        self._ids: Dict[Tuple[str, str], Tuple[int, Dict[str, int]]] = {}
-        self._leaving_pool_ids: Dict[Tuple[int, str], int] = {}
+        self._ids: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
+        self._leaving_pool_ids: dict[tuple[int, str], int] = {}
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> "HAProxyDriver":
+    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> HAProxyDriver:
         """``socket`` and ``master_socket``; the default master socket is used when it is there."""
         socket = SOCKET if params.get("socket") is None else params["socket"]
         master_socket = params.get("master_socket")
-        notes: Tuple[str, ...] = ()
+        notes: tuple[str, ...] = ()
         if master_socket is None:
             if os.access(MASTER_SOCKET, os.R_OK | os.W_OK):
                 master_socket = MASTER_SOCKET
@@ -187,7 +188,7 @@ class HAProxyDriver(Driver):
                 busy[name] += sum(older.busy(name)) if older is not None else 0
         return Glance(process.identity, busy)
 
-    def work(self, pool: str, names: Sequence[str]) -> List[Dict[str, str]]:
+    def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
         found = []
         for pid, session in self._sessions():
             if session.pool == pool and session.member in names:
@@ -223,7 +224,7 @@ class HAProxyDriver(Driver):
         )
 
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
-        def commands(server: replies.ServerState, tracked_by: str, target: str) -> List[str]:
+        def commands(server: replies.ServerState, tracked_by: str, target: str) -> list[str]:
             lines = [*_agent_off(server, target), f"set server {target} state drain"]
             # Without a check nothing would ever lift it up again; with `track` the health is another server's.
             if server.checked and not tracked_by:
@@ -234,16 +235,16 @@ class HAProxyDriver(Driver):
         self._change(pool, names, commands, lambda server: bool(server.admin_bits & replies.FORCED_DRAIN), "draining")
 
     def put_back(self, pool: str, names: Sequence[str]) -> None:
-        def commands(server: replies.ServerState, tracked_by: str, target: str) -> List[str]:
+        def commands(server: replies.ServerState, tracked_by: str, target: str) -> list[str]:
             # The agent last: until the server is ready, its word could cancel or repeat a drain.
             return [f"set server {target} state ready", *([f"enable agent {target}"] if server.has_agent else [])]
 
-        in_rotation = replies.ANY_MAINT | replies.ANY_DRAIN
-        self._change(pool, names, commands, lambda server: not server.admin_bits & in_rotation, "ready")
+        not_in_rotation = replies.ANY_MAINT | replies.ANY_DRAIN
+        self._change(pool, names, commands, lambda server: not server.admin_bits & not_in_rotation, "ready")
 
     def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
         for name, weight in weights.items():
-            if not isinstance(weight, int) or isinstance(weight, bool) or not 0 <= weight <= MAX_WEIGHT:
+            if not 0 <= weight <= MAX_WEIGHT:
                 raise BadInput(f"The weight of {name!r} is {weight!r}; HAProxy takes 0 to {MAX_WEIGHT}.")
         # One change each: what must be read back differs.
         for weight in sorted(set(weights.values())):
@@ -273,7 +274,7 @@ class HAProxyDriver(Driver):
         self,
         pool: str,
         names: Sequence[str],
-        commands: Callable[[replies.ServerState, str, str], List[str]],
+        commands: Callable[[replies.ServerState, str, str], list[str]],
         holds: Callable[[replies.ServerState], bool],
         wanted: str,
     ) -> None:
@@ -319,7 +320,7 @@ class HAProxyDriver(Driver):
     def _process(self) -> replies.Process:
         return replies.process(self._socket.ask("show info"))
 
-    def _settled(self, question: Callable[[], Any]) -> Tuple[Any, Tuple[int, ...]]:
+    def _settled(self, question: Callable[[], Any]) -> tuple[Any, tuple[int, ...]]:
         """An answer of the process that serves now, and the processes that are leaving."""
         deadline = self._clock.now() + RELOAD_LIMIT
         while True:
@@ -335,7 +336,7 @@ class HAProxyDriver(Driver):
                 raise self._unsettled(process, processes)
             self._clock.sleep(_PAUSE)
 
-    def _unsettled(self, process: replies.Process, processes: Optional[replies.Processes]) -> Exception:
+    def _unsettled(self, process: replies.Process, processes: replies.Processes | None) -> Exception:
         if processes is not None and process.pid not in processes.current + processes.leaving:
             return InvalidConfiguration(
                 f"The process {process.pid} behind {self._socket.path} is not one of those that the master socket "
@@ -379,7 +380,7 @@ class HAProxyDriver(Driver):
             known = [ids[0] for (_identity, name), ids in self._ids.items() if name == pool]
             yield known[-1] if known else 0
 
-    def _glance(self, pool: str, names: Sequence[str]) -> Tuple[replies.Process, replies.Statistics]:
+    def _glance(self, pool: str, names: Sequence[str]) -> tuple[replies.Process, replies.Statistics]:
         known = [(identity, ids) for (identity, name), ids in self._ids.items() if name == pool]
         identity, (pool_id, server_ids) = known[-1] if known else ("", (0, {}))
         if known and all(name in server_ids for name in names):
@@ -398,12 +399,12 @@ class HAProxyDriver(Driver):
             raise UnknownMember(f"The backend {pool!r} has no servers.", pool=pool)
         return snapshot.process, snapshot.statistics
 
-    def _processes(self) -> Optional[replies.Processes]:
+    def _processes(self) -> replies.Processes | None:
         if self._master is None:
             return None
         return replies.processes(self._master.ask("show proc"))
 
-    def _leaving(self, pid: int, pool: str) -> Optional[replies.Statistics]:
+    def _leaving(self, pid: int, pool: str) -> replies.Statistics | None:
         """What a leaving worker has of this pool; None when it has gone, or never knew the pool."""
         if self._master is None:
             return None
@@ -423,7 +424,7 @@ class HAProxyDriver(Driver):
         answer = self._master.ask(f"@!{pid} show stat {pool_id} {_SERVERS} -1")
         return None if _is_gone(answer) else replies.Statistics(answer)
 
-    def _sessions(self) -> List[Tuple[int, replies.Session]]:
+    def _sessions(self) -> list[tuple[int, replies.Session]]:
         """All clients' sessions, with the leaving worker that has them (0 for the current one)."""
         found = [(0, session) for session in replies.sessions(self._socket.ask("show sess"))]
         processes = self._processes()
@@ -433,9 +434,7 @@ class HAProxyDriver(Driver):
                 found += [(pid, session) for session in replies.sessions(answer)]
         return found
 
-    def _member(
-        self, snapshot: _Snapshot, server: replies.ServerState, older: Sequence[replies.Statistics]
-    ) -> Member:
+    def _member(self, snapshot: _Snapshot, server: replies.ServerState, older: Sequence[replies.Statistics]) -> Member:
         statistics = snapshot.statistics
         row = statistics.rows.get(server.name) if statistics is not None else None
         if statistics is None or row is None:
@@ -483,7 +482,7 @@ def _is_gone(answer: str) -> bool:
     return answer.startswith("Can't find the target")
 
 
-def _agent_off(server: replies.ServerState, target: str) -> List[str]:
+def _agent_off(server: replies.ServerState, target: str) -> list[str]:
     """An agent that says `ready` or a percentage would undo what is asked of its server."""
     return [f"disable agent {target}"] if server.agent_enabled else []
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Dict, Iterable, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadReply,
@@ -88,8 +89,8 @@ class ServerState:
 class Processes(NamedTuple):
     """The workers that a master knows."""
 
-    current: Tuple[int, ...]
-    leaving: Tuple[int, ...]
+    current: tuple[int, ...]
+    leaving: tuple[int, ...]
 
 
 class Session(NamedTuple):
@@ -115,7 +116,7 @@ def _bad(what: str, text: str) -> BadReply:
     )
 
 
-def refusal(command: str, answer: str) -> Optional[RolloutError]:
+def refusal(command: str, answer: str) -> RolloutError | None:
     """What is wrong with the answer to a command that changes something; None when it succeeded.
 
     Success is an empty line. Everything else is an error, also what is not known.
@@ -131,7 +132,7 @@ def refusal(command: str, answer: str) -> Optional[RolloutError]:
         return UnknownPool(f"HAProxy knows no such backend: {command!r}.")
     if text.startswith("No such server"):
         return UnknownMember(f"HAProxy knows no such server: {command!r}.")
-    if not text.isprintable() and "\n" not in text or "\ufffd" in text or len(text) > 4096:
+    if (not text.isprintable() and "\n" not in text) or "\ufffd" in text or len(text) > 4096:
         return _bad(command, text)
     return Refused(f"HAProxy refused {command!r}: {excerpt(text)}.", answer=text[:400])
 
@@ -168,7 +169,7 @@ def level(answer: str) -> str:
     return text
 
 
-def pools(answer: str) -> List[str]:
+def pools(answer: str) -> list[str]:
     """The names in ``show backend``."""
     lines = answer.split("\n")
     if lines[0].strip() != "# name":
@@ -176,7 +177,7 @@ def pools(answer: str) -> List[str]:
     return [line for line in lines[1:] if re.match(r"[A-Za-z0-9_.:-]+\Z", line)]
 
 
-def split(answer: str) -> List[str]:
+def split(answer: str) -> list[str]:
     """The answers to several reading commands of one line.
 
     Each ends with an empty line and has none within. An empty text at the end is no answer.
@@ -185,7 +186,7 @@ def split(answer: str) -> List[str]:
     return [part.lstrip("\n") for part in parts if part.strip()]
 
 
-def servers_state(answer: str, pool: str) -> List[ServerState]:
+def servers_state(answer: str, pool: str) -> list[ServerState]:
     """The lines of ``show servers state``; raises ``UnknownPool``."""
     if answer.startswith("Can't find backend"):
         raise UnknownPool(f"HAProxy has no backend {pool!r}.", pool=pool)
@@ -200,7 +201,7 @@ def servers_state(answer: str, pool: str) -> List[ServerState]:
         raise _bad("show servers state", answer) from None
 
 
-def _server_state(fields: List[str], columns: List[int]) -> ServerState:
+def _server_state(fields: list[str], columns: list[int]) -> ServerState:
     pool_id, server_id, name, address, op, bits, weight, check, agent, port, domain = [fields[i] for i in columns]
     return ServerState(
         pool_id=int(pool_id),
@@ -227,18 +228,18 @@ class Statistics:
         self._columns = {name: i for i, name in enumerate(header[2:].split(","))}
         lines: Iterable[str] = [line for line in body.split("\n") if line]
         # A quote is rare (a check's last words), and splitting is several times faster.
-        self._rows: List[List[str]] = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
+        self._rows: list[list[str]] = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
         name = self._columns["svname"]
         try:
-            self.rows: Dict[str, List[str]] = {row[name]: row for row in self._rows}
+            self.rows: dict[str, list[str]] = {row[name]: row for row in self._rows}
         except IndexError:
             raise _bad("show stat", answer) from None
 
-    def text(self, row: List[str], column: str) -> str:
+    def text(self, row: list[str], column: str) -> str:
         index = self._columns.get(column, -1)
         return row[index] if 0 <= index < len(row) else ""
 
-    def number(self, row: List[str], column: str) -> int:
+    def number(self, row: list[str], column: str) -> int:
         text = self.text(row, column)
         if not text:
             return 0
@@ -247,7 +248,7 @@ class Statistics:
         except ValueError:
             raise _bad("show stat", ",".join(row)) from None
 
-    def busy(self, name: str) -> Tuple[int, int]:
+    def busy(self, name: str) -> tuple[int, int]:
         """In flight on a server and waiting for it; nothing when there is no such server."""
         row = self.rows.get(name)
         if row is None:
@@ -255,7 +256,7 @@ class Statistics:
         # scur counts in HTTP and TCP mode alike; used_conn_cur is 0 in TCP mode with a session open.
         return self._must(row, "scur"), self._must(row, "qcur")
 
-    def _must(self, row: List[str], column: str) -> int:
+    def _must(self, row: list[str], column: str) -> int:
         if not self.text(row, column).isdigit():
             raise _bad("show stat", ",".join(row))
         return self.number(row, column)
@@ -265,7 +266,7 @@ def processes(answer: str) -> Processes:
     """The workers in a master's ``show proc``."""
     if not answer.startswith("#<PID>"):
         raise _bad("show proc", answer)
-    found: Dict[str, List[int]] = {"workers": [], "old workers": []}
+    found: dict[str, list[int]] = {"workers": [], "old workers": []}
     section = ""
     for line in answer.split("\n")[1:]:
         fields = line.split()
@@ -282,7 +283,7 @@ _SESSION = re.compile(
 )
 
 
-def sessions(answer: str) -> List[Session]:
+def sessions(answer: str) -> list[Session]:
     """The lines of ``show sess`` that are about clients (not about this interface itself)."""
     found = []
     for line in answer.split("\n"):

@@ -18,7 +18,6 @@ import os
 import re
 import socket
 import stat
-from typing import List, Tuple
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
@@ -85,7 +84,7 @@ class RuntimeSocket:
                 )
             self._clock.sleep(_RETRY_PAUSE)
 
-    def _line(self, commands: Tuple[str, ...]) -> bytes:
+    def _line(self, commands: tuple[str, ...]) -> bytes:
         for command in commands:
             if not _COMMAND.match(command):
                 raise BadInput(f"{command!r} has characters that must not reach a runtime socket.")
@@ -102,7 +101,7 @@ class RuntimeSocket:
             connection.sendall(line)
             # The master's socket answers and then waits for more until its client has said that it is done.
             connection.shutdown(socket.SHUT_WR)
-            chunks: List[bytes] = []
+            chunks: list[bytes] = []
             size = 0
             while True:
                 chunk = connection.recv(262144)

@@ -1,0 +1,39 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this doc fragment is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # How to reach the balancer; mirrors module_utils/_argspec.py.
+    DOCUMENTATION = r"""
+options:
+  driver:
+    description:
+      - The kind of balancer that runs on this host.
+    type: str
+    choices: [haproxy]
+    default: haproxy
+  socket:
+    description:
+      - The path of HAProxy's runtime socket. The socket needs C(level admin) for every change, and the user of the task
+        (see C(become)) needs the right to open it.
+      - Only UNIX sockets are used. HAProxy's runtime interface is never encrypted over TCP, whatever its configuration says.
+      - Default is V(/run/haproxy/admin.sock).
+    type: str
+  master_socket:
+    description:
+      - The path of HAProxy's master socket (C(haproxy -W -S PATH)). Through it the workers that still serve old
+        connections after a reload are seen.
+      - When it is not given, V(/run/haproxy-master.sock) is used if it is there and may be opened.
+      - When it is given, it must answer. An empty text switches it off.
+      - Without it only the current worker is looked at. What older workers still serve is then not counted, and
+        a change made in the very moment of a reload may be missed.
+    type: str
+requirements:
+  - HAProxy 2.6 or newer, on the host of the task
+notes:
+  - Runs on the balancer itself and speaks to its sockets directly; C(socat) or C(nc) are not needed.
+"""

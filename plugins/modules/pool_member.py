@@ -1,0 +1,242 @@
+#!/usr/bin/python
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: pool_member
+short_description: Drain, hold out, put back or weigh members of a load balancer's pool
+version_added: 0.1.0
+description:
+  - Brings one or many members of a pool, on the load balancer of this host, into one state, and waits until they are in it.
+  - A member is drained when nothing is in flight on it. That is measured on the balancer every few milliseconds, not slept,
+    and summed over all its processes, those included that still serve old connections after a reload.
+  - A member that is put back gets new work only after the balancer's own health checks have passed again.
+  - Every change is read back. A reload of the balancer in the meantime is seen, and the change is made again.
+  - All members are validated before the first is touched. When something goes wrong after that, the members go back to what
+    they were.
+author:
+  - "zerodrop.rollout contributors (@zerodrop)"
+extends_documentation_fragment:
+  - zerodrop.rollout._attributes
+  - zerodrop.rollout._attributes.changing_module
+  - zerodrop.rollout._balancer
+options:
+  pool:
+    description:
+      - The pool, such as a C(backend) of HAProxy.
+    type: str
+    required: true
+  members:
+    description:
+      - The names of the members, each once. A name that the pool does not have is an error, and then nothing is changed.
+    type: list
+    elements: str
+    required: true
+  state:
+    description:
+      - V(drained) holds the members out (C(maint) in HAProxy) and waits until nothing is in flight on them. What is in
+        flight goes on meanwhile. Only then is it safe to stop the service.
+      - V(out) is the same without the wait.
+      - V(draining) stops new work but for clients that are tied to a member, by a cookie for example (C(drain) in HAProxy),
+        and does not wait. A member that is out already stays out.
+      - V(ready) lets the balancer check the members afresh, still without work, waits until it sees them healthy, and then
+        puts them back. A member without a check of the balancer is put back at once, so see to its health before.
+      - When it is not given, only O(weight) is set.
+    type: str
+    choices: [drained, draining, out, ready]
+  weight:
+    description:
+      - The weight that the members get. HAProxy takes V(0) to V(256).
+      - When it is not given, the weight stays as it is.
+      - It applies before new work does when O(state=ready).
+    type: int
+  floor:
+    description:
+      - How many members of the pool must stay in service on this balancer. Checked against the live state immediately before
+        a member is taken out. If too few would stay, nothing is changed and the module fails.
+      - In service is a member that is ready, not down, not a backup and has a weight above 0.
+      - There is no floor when it is not given.
+    type: int
+  wait_for_floor:
+    description:
+      - For how many seconds to wait until O(floor) allows the change.
+    type: float
+    default: 0
+  session_grace:
+    description:
+      - For how many seconds clients that are tied to a member may go on using it before it is held out. They are then moved
+        to another member; with V(0) this happens at once.
+      - Used with O(state=drained) and O(state=out).
+      - Give it some seconds where HAProxy's C(on-marked-down shutdown-sessions) is set for the members, as that ends what is
+        in flight in the moment a member is held out.
+    type: float
+    default: 0
+  drain_timeout:
+    description:
+      - For how many seconds to wait, from holding the members out, until nothing is in flight on them.
+    type: float
+    default: 60
+  drain_samples:
+    description:
+      - How many times in a row nothing must be in flight for a member to be drained.
+    type: int
+    default: 3
+  poll_interval:
+    description:
+      - Seconds between two looks at the balancer. It looks less often by itself where a look is expensive, as with thousands
+        of members.
+    type: float
+    default: 0.02
+  on_drain_timeout:
+    description:
+      - What to do when something is still in flight after O(drain_timeout).
+      - V(fail) puts the members back to what they were and fails, and says who is busy with what.
+      - V(cut) ends what is left, and returns how much that was.
+    type: str
+    choices: [fail, cut]
+    default: fail
+  health_timeout:
+    description:
+      - For how many seconds to wait with O(state=ready) until the balancer sees the members healthy. Those that it does not
+        are held out again, and the module fails.
+    type: float
+    default: 60
+notes:
+  - Members that were out before are not touched by O(state=drained). RV(before) says what they were, so that putting back can
+    leave them out.
+  - Where a member has an agent check, it is switched off when the member is taken out, as its word could put the member
+    back, and switched on again when the member is put back.
+  - A reload of HAProxy forgets what was set at run time. It is seen and mended while this module runs, not after.
+  - Holding a member out with a weight of 0 is not the same, as clients that are tied to it still reach it.
+seealso:
+  - module: zerodrop.rollout.pool_info
+"""
+
+EXAMPLES = r"""
+- name: Take two members out, and wait until they serve nothing
+  zerodrop.rollout.pool_member:
+    pool: shop
+    members: [web1, web2]
+    state: drained
+    floor: 3
+  become: true
+
+- name: Put them back when HAProxy sees them healthy
+  zerodrop.rollout.pool_member:
+    pool: shop
+    members: [web1, web2]
+    state: ready
+    health_timeout: 30
+  become: true
+
+- name: Let sessions end for five minutes, and then cut what is left after another minute
+  zerodrop.rollout.pool_member:
+    pool: shop
+    members: [web1]
+    state: drained
+    session_grace: 300
+    drain_timeout: 60
+    on_drain_timeout: cut
+  become: true
+
+- name: Give one member less work
+  zerodrop.rollout.pool_member:
+    pool: shop
+    members: [web1]
+    weight: 10
+  become: true
+"""
+
+RETURN = r"""
+pool:
+  description: The pool.
+  returned: success
+  type: str
+  sample: shop
+before:
+  description: What was set for each member before.
+  returned: success
+  type: dict
+  sample: {web1: {admin: ready, weight: 100}}
+after:
+  description: What is set for each member now, or would be in check mode.
+  returned: success
+  type: dict
+  sample: {web1: {admin: out, weight: 100}}
+identity:
+  description: Names the process of the balancer that serves now.
+  returned: when O(state) is given
+  type: str
+  sample: "812@1767268800"
+reloads_seen:
+  description: How many reloads of the balancer happened meanwhile, after each of which the change was made again.
+  returned: when O(state) is given
+  type: int
+  sample: 0
+members:
+  description:
+    - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing) and C(cut) (how
+      much was ended at the limit).
+    - For each member that was put back, C(health), C(checked) (whether the balancer has a check of its own) and C(waited).
+  returned: when O(state) is given
+  type: dict
+  sample: {web1: {cut: 0, in_flight_at_start: 4, waited: 0.041}}
+capacity:
+  description: How many members of the pool were in service before, and how many without those that were taken out.
+  returned: when members are taken out
+  type: dict
+  sample: {after: 5, before: 6}
+code:
+  description: >-
+    The kind of the error, for a playbook to tell them apart: V(bad_input), V(unreachable), V(permission_denied),
+    V(unknown_pool), V(unknown_member), V(refused), V(bad_reply), V(changed_by_other), V(timed_out), V(floor), V(unhealthy)
+    or V(invalid_configuration).
+  returned: failure
+  type: str
+hint:
+  description: What to do about it.
+  returned: failure
+  type: str
+facts:
+  description: >-
+    What is known about it. After V(timed_out), C(busy) and C(work) say who is busy with what; C(undone) says whether the
+    members are back in the state they had.
+  returned: failure
+  type: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import balancer_options
+from ansible_collections.zerodrop.rollout.plugins.module_utils._module import run_module
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_operations import pool_member
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **balancer_options(),
+            "pool": {"type": "str", "required": True},
+            "members": {"type": "list", "elements": "str", "required": True},
+            "state": {"type": "str", "choices": ["drained", "draining", "out", "ready"]},
+            "weight": {"type": "int"},
+            "floor": {"type": "int"},
+            "wait_for_floor": {"type": "float", "default": 0},
+            "session_grace": {"type": "float", "default": 0},
+            "drain_timeout": {"type": "float", "default": 60},
+            "drain_samples": {"type": "int", "default": 3},
+            "poll_interval": {"type": "float", "default": 0.02},
+            "on_drain_timeout": {"type": "str", "choices": ["fail", "cut"], "default": "fail"},
+            "health_timeout": {"type": "float", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    run_module(module, pool_member)
+
+
+if __name__ == "__main__":
+    main()
