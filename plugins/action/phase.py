@@ -50,7 +50,10 @@ class ActionModule(ActionBase):
             result = _PHASES[arguments["name"]](self)
         except RolloutError as error:
             result = {"failed": True, "msg": str(error), "code": error.code}
-        return {"changed": False, "_ansible_verbose_always": True, **result}
+        if not result.get("failed"):
+            # One plain line per phase, with or without a callback plugin that shows results.
+            self._display.display(result["msg"])
+        return {"changed": False, **result}
 
     # -- before -----------------------------------------------------------------
 
@@ -62,22 +65,18 @@ class ActionModule(ActionBase):
             record, settings = self._planned(variables)
         except RolloutError as error:
             record = self._refusal(variables, error)
-            facts = {"path": record.path, "refused": str(error), "settings": variables, "batches": [], "serial": []}
-            return {
-                "failed": True,
-                "msg": preflight.refused(error),
-                "code": error.code,
-                "ansible_facts": {"__rollout": facts},
-            }
+            facts = {"path": record.path, "refused": str(error), "method": "", "hosts": [], "serial": [1]}
+            return {"msg": preflight.refused(error), "code": error.code, "ansible_facts": {"__rollout": facts}}
         record.save()
         facts = {
             "path": record.path,
             "settings": variables,
+            "refused": "",
             "method": settings.method,
             "upgrade": record.upgrade,
             **self._as_hosts(record, FORWARD),
         }
-        return {"msg": preflight.summary(record).splitlines(), "ansible_facts": {"__rollout": facts}}
+        return {"msg": preflight.summary(record), "ansible_facts": {"__rollout": facts}}
 
     def _planned(self, variables: Mapping[str, Any]) -> tuple[Record, Settings]:
         settings = Settings.from_vars(variables)
@@ -229,7 +228,7 @@ class ActionModule(ActionBase):
         stats = {f"rollout_{name}": data[name] for name in ending.STATS}
         stats["rollout_report"] = path
         return {
-            "msg": [data["sentence"], f"Report: {path}"],
+            "msg": f"{data['sentence']}\nReport: {path}",
             "outcome": data["outcome"],
             "sentence": data["sentence"],
             "report": path,
