@@ -50,7 +50,7 @@ _PRIVILEGES = (
 )
 
 
-def up(description: Description, state_dir: Path, *, owner_pid: int | None = None) -> Lab:
+def up(description: Description, state_dir: Path, *, owner_pid: int | None = None, timeout: float | None = None) -> Lab:
     """Bring up a lab and wait until it serves.
 
     With `owner_pid` the lab ends with that process at the latest: whoever brings up a lab later
@@ -76,7 +76,7 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
             lab = replace(lab, subnet=str(subnet), hosts=_hosts(description, subnet))
             _prepare(lab, generation)
             lab = _start(lab, generation, flags)
-            readiness.wait(lab, generation, 30 + len(lab.hosts))
+            readiness.wait(lab, generation, timeout or 30 + len(lab.hosts))
             _write(directory / "inventory.yml", inventory.render(lab))
             _write(directory / "lab.json", dump(lab))
         except BaseException:

@@ -23,6 +23,8 @@ def ask(root: Path, command: str, level: str = "admin", timeout: float = 5.0) ->
         connection.settimeout(timeout)
         connection.connect(str(root / SOCKETS[level]))
         connection.sendall(command.encode() + b"\n")
+        if level == "master":  # it waits for more, where a worker closes after one line
+            connection.shutdown(socket.SHUT_WR)
         answer = b""
         while chunk := connection.recv(65536):
             answer += chunk

@@ -1,0 +1,103 @@
+"""How a release misbehaves when it is told to."""
+
+from __future__ import annotations
+
+import http.client
+import time
+
+import pytest
+
+import lab
+
+from .helpers import deploy, direct, request, wait_for
+
+pytestmark = pytest.mark.lab
+
+
+def _status(host: lab.Host, path: str) -> int | None:
+    answer = direct(host, path)
+    return answer.status if answer else None
+
+
+def test_a_good_release_is_healthy_well_within_a_second(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.0"))
+    wait_for(lambda: direct(host, "/health"), 1.5)
+    answer = direct(host, "/")
+    assert answer is not None
+    assert answer.headers["x-version"] == "2.0"
+    wait_for(
+        lambda: {request(restored.balancers[0].address, "/").json()["version"] for _ in range(4)} == {"1.0", "2.0"}
+    )
+
+
+def test_start_delay_leaves_the_port_closed(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.1", start_delay=1.0))
+    started = time.monotonic()
+    assert direct(host, "/health") is None
+    wait_for(lambda: _status(host, "/health") == 200)
+    assert 0.5 < time.monotonic() - started < 3
+
+
+def test_warm_up_answers_503_to_everything_first(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.2", warm_up=1.0))
+    wait_for(lambda: direct(host, "/health"), 0.9)
+    assert (_status(host, "/health"), _status(host, "/ready"), _status(host, "/")) == (503, 503, 503)
+    wait_for(lambda: _status(host, "/health") == 200)
+    assert _status(host, "/") == 200
+
+
+def test_never_healthy_fails_what_reaches_it(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.3", never_healthy=True))
+    wait_for(lambda: direct(host, "/health"))
+    assert (_status(host, "/health"), _status(host, "/ready"), _status(host, "/")) == (503, 503, 500)
+    wait_for(lambda: ",DOWN," in restored.ask("lb1", "show stat", "user"))
+
+
+def test_error_share_spares_health(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.4", error_share=0.5))
+    wait_for(lambda: direct(host, "/health"))
+    statuses = [_status(host, "/") for _ in range(200)]
+    assert set(statuses) == {200, 500}
+    assert 60 < statuses.count(500) < 140  # 5.6 standard deviations
+    assert {_status(host, "/health") for _ in range(50)} == {200}
+
+
+def test_extra_latency_spares_health(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.5", extra_latency=0.5))
+    wait_for(lambda: direct(host, "/health"))
+    started = time.monotonic()
+    assert _status(host, "/health") == 200
+    healthy = time.monotonic()
+    assert healthy - started < 0.4
+    assert _status(host, "/") == 200
+    assert time.monotonic() - healthy >= 0.5
+
+
+def test_crash_after_kills_it_again_and_again(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    deploy(restored, host, restored.release("2.6", crash_after=0.5))
+    wait_for(lambda: direct(host, "/health"))
+    wait_for(lambda: direct(host, "/health") is None)
+    wait_for(lambda: direct(host, "/health"))
+    unit = restored.exec(host, ["systemctl", "show", "-p", "NRestarts", "--value", "shop.service"])
+    assert int(unit.stdout) >= 1
+
+
+def test_it_dies_at_once_on_sigterm_with_what_it_was_doing(restored: lab.Lab) -> None:
+    host = restored.members[0]
+    connection = http.client.HTTPConnection(host.address, 8080, timeout=10)
+    connection.request("GET", "/slow/5")
+    time.sleep(0.1)
+    started = time.monotonic()
+    restored.exec(host, ["systemctl", "stop", "shop.service"])
+    assert time.monotonic() - started < 1.5
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        connection.getresponse()
+    connection.close()
+    restored.exec(host, ["systemctl", "start", "shop.service"])
