@@ -352,15 +352,14 @@ class _Blocks:
         return self._file.tell()
 
 
-def _opened(source: IO[bytes], kind: str) -> IO[bytes]:
-    opened: Any = source
+def _opened(source: IO[bytes], kind: str) -> Any:
     if kind == "gz":
-        opened = gzip.GzipFile(fileobj=source)
-    elif kind == "bz2":
-        opened = bz2.BZ2File(source)
-    elif kind == "xz":
-        opened = lzma.LZMAFile(source)
-    return opened  # type: ignore[no-any-return]
+        return gzip.GzipFile(fileobj=source)
+    if kind == "bz2":
+        return bz2.BZ2File(source)
+    if kind == "xz":
+        return lzma.LZMAFile(source)
+    return source
 
 
 def _tar(file: Any) -> tarfile.TarFile:
