@@ -50,7 +50,7 @@ yamllint: setup-python
 	@scripts/step changelog antsibull-changelog lint
 
 ansible-lint: setup-python
-	@scripts/step ansible-lint ansible-lint -q
+	@scripts/step ansible-lint ansible-lint -q --nocolor
 
 sanity: setup-python ## ansible-test sanity, on every Python that is here
 	@scripts/step 'ansible-test sanity ($(CORE))' scripts/sanity
