@@ -1,0 +1,115 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""HAProxy for the conformance cases: a master and its workers in a folder of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
+from tests.conformance.harness import Balancer, PoolSpec, wait_for
+
+HEAD = """
+global
+  stats socket {folder}/admin.sock mode 600 level admin
+  stats socket {folder}/operator.sock mode 600 level operator
+  stats socket {folder}/user.sock mode 600 level user
+  nbthread 2
+  hard-stop-after 30s
+defaults
+  timeout client 30s
+  timeout server 30s
+  timeout connect 1s
+  timeout queue 20s
+  retries 0
+"""
+
+
+class HAProxy(Balancer):
+    kind = "haproxy"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = folder / "haproxy.cfg"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def binary(cls) -> str:
+        wanted = os.environ.get("ZERODROP_HAPROXY") or "haproxy"
+        return shutil.which(wanted) or shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy") or ""
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if cls.binary() else "there is no haproxy here; set ZERODROP_HAPROXY to its path"
+
+    def start(self, pools: Sequence[PoolSpec], **more: Any) -> None:
+        """``more``: ``extra`` is text added to the configuration, ``check`` the members' check options."""
+        self.write(pools, **more)
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [self.binary(), "-W", "-S", f"{self.folder}/master.sock", "-f", str(self.config)],
+                stdout=log,
+                stderr=log,
+            )
+        checked = [pool.name for pool in pools if pool.checked and pool.members]
+        wait_for(lambda: self._answers(checked))
+
+    def _answers(self, checked: Sequence[str]) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        if not (self.folder / "admin.sock").exists():
+            return False
+        driver = self.driver()
+        return all(member.health.value == "up" for pool in checked for member in driver.read(pool).members)
+
+    def write(self, pools: Sequence[PoolSpec], extra: str = "", check: str = "inter 50ms rise 2 fall 2") -> None:
+        text = HEAD.format(folder=self.folder)
+        for pool in pools:
+            mode = "tcp" if pool.tcp else "http"
+            text += f"frontend in_{pool.name}\n  mode {mode}\n  bind 127.0.0.1:{pool.port}\n"
+            if not pool.tcp:
+                text += "  option idle-close-on-response\n"
+            text += f"  default_backend {pool.name}\nbackend {pool.name}\n  mode {mode}\n  balance roundrobin\n"
+            if pool.checked and not pool.tcp:
+                text += "  option httpchk GET /health\n"
+            if pool.sticky:
+                text += "  cookie MEMBER insert indirect nocache\n"
+            for name, port in pool.members:
+                text += f"  server {name} 127.0.0.1:{port}"
+                text += f" check {check}" if pool.checked else ""
+                text += f" cookie {name}" if pool.sticky else ""
+                text += f" maxconn {pool.max_in_flight}" if pool.max_in_flight else ""
+                text += "\n"
+        self.config.write_text(text + extra)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(3)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def reload(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGUSR2)
+
+    def params(self, pool: str) -> dict[str, Any]:
+        return {
+            "driver": "haproxy",
+            "socket": str(self.folder / "admin.sock"),
+            "master_socket": str(self.folder / "master.sock"),
+            "pool": pool,
+        }
+
+    def driver(self) -> HAProxyDriver:
+        return HAProxyDriver(str(self.folder / "admin.sock"), str(self.folder / "master.sock"))
