@@ -132,10 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         need_libraries()
         _allow_many_connections()
         summary = asyncio.run(_run(settings))
-    except (SettingsError, MissingLibraryError) as exc:
-        print(f"witness: {exc}", file=sys.stderr)
-        return 2
-    except OSError as exc:
+    except (SettingsError, MissingLibraryError, OSError) as exc:
         print(f"witness: {exc}", file=sys.stderr)
         return 2
     if not arguments.quiet:

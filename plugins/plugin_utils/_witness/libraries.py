@@ -11,9 +11,12 @@ from __future__ import annotations
 try:
     import h11
     import wsproto
+    import wsproto.connection
     import wsproto.events
     import wsproto.utilities
 except ImportError as exc:
+    # Nothing uses them before need_libraries() has said that they are missing.
+    h11 = wsproto = None  # type: ignore[assignment]
     IMPORT_ERROR: ImportError | None = exc
 else:
     IMPORT_ERROR = None

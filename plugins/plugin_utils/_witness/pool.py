@@ -39,7 +39,11 @@ class Pool:
     def give(self, wire: Wire) -> None:
         """Put back a connection after a complete answer."""
         self._busy -= 1
-        if wire.closed is not None or self._busy + len(self._idle) >= self._limit:
+        if wire.closed is not None and not self._dumb:
+            # The end came with the answer.
+            self.idle_closed_seen += 1
+            wire.close()
+        elif self._busy + len(self._idle) >= self._limit:
             wire.close()
         else:
             self._idle.append(wire)

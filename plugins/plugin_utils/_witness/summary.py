@@ -125,6 +125,10 @@ class Summary:
         ]
         if self.not_sent:
             parts.append(f"{self.not_sent:,} not sent ({self.not_sent_because})")
+        if self.start_delay_ms["max"] >= 250:
+            # Then late answers may be no fault of the service.
+            delay = self.start_delay_ms["max"] / 1000
+            parts.append(f"the witness itself was up to {delay:.1f} s late")
         if self.sessions_lost:
             parts.append(f"{self.sessions_lost:,} sessions lost")
         if self.interrupted:

@@ -67,8 +67,14 @@ class SocketWire(asyncio.Protocol):
         self._begun = False
 
     def send(self, event: Any) -> None:
-        if self._ended is None and self._transport is not None:
-            self._transport.write(self._ws.send(event))
+        if self._ended is not None or self._transport is None:
+            return
+        try:
+            data = self._ws.send(event)
+        except wsproto.utilities.LocalProtocolError:
+            # The server's close frame is here already; reading on finds it.
+            return
+        self._transport.write(data)
 
     async def next(self) -> Any:
         """The next event; raises ``_Ended`` when the connection is gone and all events are read."""
@@ -96,8 +102,14 @@ class SocketWire(asyncio.Protocol):
             for event in self._ws.events():
                 if isinstance(event, wsproto.events.Ping):
                     self.send(event.response())
-                else:
-                    self._events.append(event)
+                    continue
+                if isinstance(event, wsproto.events.CloseConnection):
+                    if self._ws.state is wsproto.connection.ConnectionState.OPEN:
+                        # Not a frame of the server but what wsproto makes of one it cannot read.
+                        self._end(_Ended(Outcome.BAD_ANSWER, f"not a WebSocket: {event.reason}"))
+                        break
+                    self.send(event.response())
+                self._events.append(event)
         except wsproto.utilities.ProtocolError as exc:
             self._end(_Ended(Outcome.BAD_ANSWER, f"not a WebSocket: {exc}"))
         if len(self._events) > _EVENTS_KEPT:

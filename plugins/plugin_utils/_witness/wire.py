@@ -63,6 +63,7 @@ class Wire(asyncio.Protocol):
         "_loop",
         "_names",
         "_on_idle_close",
+        "_plain",
         "_result",
         "_timer",
         "_transport",
@@ -89,11 +90,13 @@ class Wire(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._result = Result()
         self._begun = False
+        self._plain = True
         self._error: Exception | None = None
         self.closed: str | None = None
         """How the other side ended the connection, once it has."""
         self.exchanges = 0
         self.reusable = False
+        """The last answer was complete and allows another request."""
 
     def exchange(self, request: Request, body: bytes | None, seconds: float) -> asyncio.Future[Result]:
         """Send one request; the future holds its result within ``seconds``, and never an error."""
@@ -137,6 +140,7 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._plain = transport.get_extra_info("ssl_object") is None
 
     def data_received(self, data: bytes) -> None:
         if self._waiter is None:
@@ -153,8 +157,8 @@ class Wire(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._waiter is None:
             self._idle_end("closed while idle")
-            # A dumb client does not notice, so its side stays open.
-            return self._dumb
+            # A dumb client does not notice, so its side stays open; TLS knows no half-open.
+            return self._dumb and self._plain
         try:
             self._http.receive_data(b"")
             self._read()
@@ -196,7 +200,10 @@ class Wire(asyncio.Protocol):
     def _complete(self) -> None:
         http = self._http
         self.exchanges += 1
-        if http.our_state is h11.DONE and http.their_state is h11.DONE and not http.trailing_data[0]:
+        if http.trailing_data[0]:
+            self._finish(Outcome.BAD_ANSWER, "more bytes than the answer said")
+            return
+        if http.our_state is h11.DONE and http.their_state is h11.DONE:
             http.start_next_cycle()
             self.reusable = True
         self._finish(of_status(self._result.status), "")
@@ -224,7 +231,6 @@ class Wire(asyncio.Protocol):
         if self.closed is not None:
             return
         self.closed = how
-        self.reusable = False
         if self._on_idle_close is not None:
             self._on_idle_close(self)
         if not self._dumb and self._transport is not None:
