@@ -18,7 +18,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight, staging
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record, Stop
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
     check_witness,
@@ -40,6 +40,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
+        arguments: dict[str, Any]
         _result, arguments = self.validate_argument_spec(
             argument_spec={"name": {"type": "str", "required": True, "choices": list(_PHASES)}}
         )
@@ -65,7 +66,8 @@ class ActionModule(ActionBase):
             record, settings = self._planned(variables)
         except RolloutError as error:
             record = self._refusal(variables, error)
-            facts = {"path": record.path, "refused": str(error), "method": "", "hosts": [], "serial": [1]}
+            facts: dict[str, Any] = {"path": record.path, "refused": str(error)}
+            facts.update(method="", hosts=[], serial=[1])
             return {"msg": preflight.refused(error), "code": error.code, "ansible_facts": {"__rollout": facts}}
         record.save()
         facts = {

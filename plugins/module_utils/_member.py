@@ -16,7 +16,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration
 from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate, health_probe
@@ -26,7 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._release import r
 RECORDS = "/var/lib/zerodrop"
 
 
-def member_info(params: Mapping[str, Any], check: bool) -> Dict[str, Any]:
+def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """The member's release, the one before it, and one probe of its health.
 
     ``params``: ``service``; ``health`` (the gate's parameters); ``base`` and
@@ -47,7 +48,7 @@ def member_info(params: Mapping[str, Any], check: bool) -> Dict[str, Any]:
     }
 
 
-def member_gate(params: Mapping[str, Any], check: bool) -> Dict[str, Any]:
+def member_gate(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """The health gate, and after it the record of the release that passed.
 
     ``params``: ``service``, ``health``, ``release`` (None writes no record),
@@ -64,7 +65,7 @@ def _path(params: Mapping[str, Any]) -> str:
     return os.path.join(params.get("records") or RECORDS, checked_service(params["service"]) + ".json")
 
 
-def _read(path: str) -> Dict[str, Any]:
+def _read(path: str) -> dict[str, Any]:
     try:
         with open(path, encoding="utf-8") as file:
             data = json.load(file)

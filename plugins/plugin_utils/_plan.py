@@ -69,9 +69,7 @@ class Plan:
     shrunk: bool  # a batch was made smaller for the floor's sake
 
 
-def plan_rolling(
-    candidates: Sequence[Candidate], version: str, batches: Sequence[Amount], floor: Amount
-) -> Plan:
+def plan_rolling(candidates: Sequence[Candidate], version: str, batches: Sequence[Amount], floor: Amount) -> Plan:
     """The batches that bring every candidate to ``version``.
 
     Members that need repair (out of service or not healthy) come first, since
@@ -88,9 +86,7 @@ def plan_rolling(
     spare = in_service - floor_count
     if spare < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, len(candidates))
-    result, shrunk = cut_in_batches(
-        [(each.name, each.in_service) for each in todo], batches, len(candidates), spare
-    )
+    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, len(candidates), spare)
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
 
 
@@ -130,8 +126,7 @@ def floor_members(floor: Amount, total: int) -> int:
 
 def floor_error(in_service: int, floor_count: int, total: int) -> FloorBroken:
     return FloorBroken(
-        f"{in_service} of {total} members are in service and the floor is {floor_count}: "
-        "not one can be taken out.",
+        f"{in_service} of {total} members are in service and the floor is {floor_count}: not one can be taken out.",
         "Bring members back into service, add members, or lower rollout_floor.",
         in_service=in_service,
         floor=floor_count,

@@ -24,7 +24,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._operations impor
 
 _UTILS = Path(__file__).resolve().parent.parent / "module_utils"
 _IMPORT = re.compile(rf"^\s*(?:from|import)\s+{re.escape(PACKAGE)}([\w.]+)(?:\s+import\s+([\w, ]+))?", re.MULTILINE)
-_IMPORT_FROM_PACKAGE = re.compile(rf"^\s*from\s+{re.escape(PACKAGE[:-1])}\s+import\s+(?:\(([^)]*)\)|([\w, ]+))", re.MULTILINE)
+_IMPORT_FROM_PACKAGE = re.compile(
+    rf"^\s*from\s+{re.escape(PACKAGE[:-1])}\s+import\s+(?:\(([^)]*)\)|([\w, ]+))", re.MULTILINE
+)
 
 # What the interpreter is started with: read a counted block, run it; the rest of standard input is for the block.
 BOOT = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.readline()))))"
@@ -64,7 +66,7 @@ sys.stdout.flush()
 '''
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _block(module: str) -> bytes:
     """The counted block that carries a module, all it imports, and the main program."""
     sources: dict[str, str] = {}

@@ -35,6 +35,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
 # A host that has not answered this long after its operation's own limit counts as lost.
 GRACE_SECONDS = 30.0
 
+_KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+
 _ANY_PYTHON = (
     "for p in /usr/bin/python3 /usr/libexec/platform-python /usr/local/bin/python3 python3; "
     'do command -v "$p" >/dev/null 2>&1 && exec "$p" -I -c {boot}; done; '
@@ -63,11 +65,6 @@ class Reply:
     @property
     def ok(self) -> bool:
         return self.error is None
-
-    @property
-    def unreachable(self) -> bool:
-        """The host itself could not be reached (not: something on it)."""
-        return isinstance(self.error, Unreachable) and bool(self.error.facts.get("lost"))
 
     @property
     def changed(self) -> bool:
@@ -195,6 +192,7 @@ class Remote:
         play_context.port = variables.get("ansible_port")
         transport = self._transport(variables)
         play_context.connection = transport
+        variables = _with_keepalive(variables) if transport == "ssh" else variables
         connection = connection_loader.get(transport, play_context, task_uuid=self._task._uuid)
         if connection is None:
             raise _lost(host, f"there is no connection plugin {transport!r}")
@@ -219,11 +217,22 @@ class Remote:
             return None
         plugin = become_loader.get(self._become_method(variables))
         if plugin is None:
-            raise _lost(variables["inventory_hostname"], f"there is no become plugin {self._become_method(variables)!r}")
+            raise _lost(
+                variables["inventory_hostname"], f"there is no become plugin {self._become_method(variables)!r}"
+            )
         if self._play_context.become_pass:
             keys["become_pass"] = self._play_context.become_pass
         plugin.set_options(task_keys=keys, var_options=dict(variables))
         return plugin
+
+
+def _with_keepalive(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Have ssh notice a network that is gone within seconds, unless the user has said how."""
+    arguments = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
+    if any("ServerAlive" in str(variables.get(name, "")) for name in arguments):
+        return variables
+    extra = str(variables.get("ansible_ssh_extra_args", ""))
+    return {**variables, "ansible_ssh_extra_args": f"{extra} {_KEEPALIVE}".strip()}
 
 
 def _truth(value: Any) -> bool:

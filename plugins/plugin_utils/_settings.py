@@ -255,7 +255,11 @@ class Settings:
         given = [name for name, value in (("tasks", self.upgrade_tasks), ("role", self.upgrade_role)) if value]
         if self.upgrade_method and self.upgrade_method not in given:
             given.append(self.upgrade_method)
-        if len(given) != 1 or (given == ["tasks"] and not self.upgrade_tasks) or (given == ["role"] and not self.upgrade_role):
+        if (
+            len(given) != 1
+            or (given == ["tasks"] and not self.upgrade_tasks)
+            or (given == ["role"] and not self.upgrade_role)
+        ):
             raise BadInput(
                 "It is not clear how a member is upgraded: set exactly one of rollout_upgrade_tasks (a file of yours), "
                 "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive)."

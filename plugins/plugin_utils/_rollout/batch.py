@@ -30,6 +30,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 
 RESTART_LIMIT = 60.0
 
+# Undoing a drain waits until the balancer lets the members serve again, but for no traffic.
+_UNDO_LIMIT = 20.0
+_UNDO_LOOK = {"requests": 0, "seconds": 0.0, "timeout": _UNDO_LIMIT, "max_errors": 1_000_000}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -124,27 +128,26 @@ class Phases:
             else:
                 self.record.last_old_at = now
 
-    def _undo_drain(
-        self, hosts: Sequence[str], replies: Mapping[str, Reply], failed: Mapping[str, Reply]
-    ) -> Outcome:
-        """One balancer refused or was lost: put the batch back on those that did drain it."""
+    def _undo_drain(self, hosts: Sequence[str], replies: Mapping[str, Reply], failed: Mapping[str, Reply]) -> Outcome:
+        """One balancer refused or was lost: on the others the batch goes back to what it was just before.
+
+        A balancer that refuses has undone its own part; one that was lost may
+        or may not have drained, which the message leaves to the reader.
+        """
         name, reply = next(iter(failed.items()))
         error = _named(name, reply.error)
-        drained = [balancer for balancer, each in replies.items() if each.ok]
-        if drained and not self.check:
-            self._return_to_service(hosts, drained)
-        for member in self.members():
-            if member.state in ("untouched", "finished", "drained"):
-                self._is_back(member)
+        before = {balancer: each.result["before"] for balancer, each in replies.items() if each.ok}
+        if before and not self.check:
+            calls = self.fleet.calls("pool_put_back", hosts, _UNDO_LIMIT, settings=before, look=_UNDO_LOOK)
+            undone = self.remote.run({balancer: calls[balancer] for balancer in before})
+            stuck = [balancer for balancer, each in undone.items() if not each.ok]
+            for member in self.members() if stuck else []:
+                member.state = "left_out"
+                member.trouble = f"still out of service on {', '.join(stuck)}"
+        for member in self.members("untouched", "finished", "drained"):
+            self._is_back(member)
         self.record.halt("drain", error, list(hosts))
         return Outcome(f"not drained: {error}", changed=False, error=error)
-
-    def _return_to_service(self, hosts: Sequence[str], balancers: Sequence[str]) -> None:
-        limit = self.settings.health_timeout
-        calls = self.fleet.calls("pool_return", hosts, limit, timeout=limit)
-        self.remote.run({name: calls[name] for name in balancers})
-        calls = self.fleet.calls("pool_put_back", hosts, 10, settings=self._settings_before(hosts), look=None)
-        self.remote.run({name: calls[name] for name in balancers})
 
     def _settings_before(self, hosts: Sequence[str]) -> dict[str, dict[str, Any]]:
         """By balancer and by its name of the member: what to return to."""
@@ -168,9 +171,7 @@ class Phases:
         for member in members:
             member.state = "upgraded"  # from here on its release may have been touched
         self.record.save()
-        replies = self.remote.run(
-            {member.host: self._switch(member) for member in members}, self.check
-        )
+        replies = self.remote.run({member.host: self._switch(member) for member in members}, self.check)
         problems = []
         for member in members:
             reply = replies[member.host]
@@ -194,6 +195,7 @@ class Phases:
             "keep": self.settings.archive_keep,
             "protect": protect,
             "restart_timeout": RESTART_LIMIT,
+            "will_be_staged": True,  # only asked in check mode, when nothing has been staged
         }
         return Call("release_switch", params, RESTART_LIMIT)
 
@@ -243,6 +245,7 @@ class Phases:
                 problems.append(self._set_aside(member, "gate", _named(member.host, error)))
             else:
                 member.state = "healthy"
+        problems.extend(self._balancers_that_failed("gate", replies))
         failed = [member.host for member in members if member.state != "healthy"]
         if failed:
             self._drain(failed, floor=None)  # no client that is tied to it may reach it while it waits
@@ -265,14 +268,20 @@ class Phases:
         """Why a balancer does not let this member back, if one does not."""
         for balancer in self.record.balancers:
             error = replies[balancer].error
-            if error is None:
-                continue
-            unhealthy = error.facts.get("members")
-            if not isinstance(error, Unhealthy) or not isinstance(unhealthy, Mapping):
-                return _named(balancer, error)
+            unhealthy = error.facts.get("members", {}) if isinstance(error, Unhealthy) else {}
             if member.names[balancer] in unhealthy:
                 return Unhealthy(f"{balancer} does not see {member.host} healthy: {unhealthy[member.names[balancer]]}.")
         return None
+
+    def _balancers_that_failed(self, phase: str, replies: Mapping[str, Reply]) -> list[RolloutError]:
+        """What went wrong with a balancer itself; the rollout stops, but healthy members still go back."""
+        problems = []
+        for balancer in self.record.balancers:
+            error = replies[balancer].error
+            if error is not None and not isinstance(error, Unhealthy):
+                problems.append(_named(balancer, error))
+                self.record.halt(phase, problems[-1], [])
+        return problems
 
     # -- put back ---------------------------------------------------------------
 
@@ -289,21 +298,24 @@ class Phases:
             "timeout": self.settings.look_timeout,
             "max_errors": self.settings.look_max_errors,
         }
-        replies = self.fleet.run(
+        calls = self.fleet.calls(
             "pool_put_back", hosts, self.settings.look_timeout, settings=self._settings_before(hosts), look=look
         )
-        problems = []
-        for balancer, reply in replies.items():
-            if reply.error is not None:
-                error = _named(balancer, reply.error)
-                self.record.halt("put back", error, hosts)
-                problems.append(error)
+        replies = self.remote.run(calls, self.check)
+        again = {name: calls[name] for name, reply in replies.items() if isinstance(reply.error, Unreachable)}
+        if again:  # the new version is installed: there is no better way out than to try once more
+            replies.update(self.remote.run(again, self.check))
+        problems = self._balancers_that_failed("put back", replies)
+        stuck = [name for name in self.record.balancers if not replies[name].ok]
         if not self.batch.back and self.record.first_new_at is None:
             self.record.first_new_at = since
         for member in members:
             self._is_back(member)
             member.seconds["look"] = self.record.now() - since
             problems.extend(self._looked_at(member, replies))
+            if stuck:
+                member.state = "left_out"
+                member.trouble = f"still out of service on {', '.join(stuck)}"
         message = f"{', '.join(hosts)} in service" + _look_words(members)
         self.record.event("put back", hosts, since, str(problems[0]) if problems else message)
         changed = any(reply.changed for reply in replies.values())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
@@ -82,16 +82,12 @@ def outcome(record: Record) -> str:
     return "frozen" if "finished" in states else "rolled_back"
 
 
-def report(
-    settings: Settings, record: Record, remote: Remote, witness: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def report(settings: Settings, record: Record, remote: Remote, witness: Mapping[str, Any] | None) -> dict[str, Any]:
     """The facts of the whole rollout, as written to ``report.json`` (its schema: ``docs/report.schema.json``)."""
     return _facts(record, outcome(record), _witness_counts(witness), _balancer_counts(settings, record, remote))
 
 
-def _facts(
-    record: Record, result: str, seen: dict[str, Any] | None, balancers: dict[str, Any]
-) -> dict[str, Any]:
+def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: dict[str, Any]) -> dict[str, Any]:
     source: Mapping[str, Any] = seen or balancers
     duration = record.now()
     data: dict[str, Any] = {
@@ -103,7 +99,7 @@ def _facts(
         "to_version": record.to_version,
         "outcome": result,
         "check": record.check,
-        "started": datetime.fromtimestamp(record.started_at, timezone.utc).isoformat(timespec="milliseconds"),
+        "started": datetime.fromtimestamp(record.started_at, UTC).isoformat(timespec="milliseconds"),
         "duration_seconds": round(duration, 3),
         "requests_total": source["requests"],
         "requests_failed": source["failed"],

@@ -177,7 +177,9 @@ def _every_member_is_known(
     """Refuse a pool with members that the inventory does not know: the floor would count strangers."""
     for balancer, pool in pools.items():
         ours = {each[balancer] for each in names.values()}
-        rest = [each for each in pool.members if each.name not in ours and each.name not in hostvars and not each.backup]
+        rest = [
+            each for each in pool.members if each.name not in ours and each.name not in hostvars and not each.backup
+        ]
         if not rest:
             continue
         addresses = {str(hostvars[host].get("ansible_host") or host) for host in hostvars}
@@ -190,9 +192,7 @@ def _every_member_is_known(
             )
 
 
-def _candidate(
-    host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]
-) -> Candidate:
+def _candidate(host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]) -> Candidate:
     seen = [pools[balancer].member(name) for balancer, name in names.items()]
     return Candidate(
         name=host,
@@ -218,9 +218,7 @@ def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> l
     return notes
 
 
-def _rollback_target_is_there(
-    settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]
-) -> None:
+def _rollback_target_is_there(settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]) -> None:
     if settings.method != "archive":
         return
     for batch in plan.batches:
@@ -262,10 +260,9 @@ def summary(record: Record) -> str:
     """The plan in a few lines."""
     if not record.batches:
         return f"{record.service} is on {record.to_version} everywhere: nothing to do."
-    lines = [
-        f"{record.service}: {record.from_version or 'unknown'} to {record.to_version}, {len(record.members)} members "
-        f"behind {len(record.balancers)} balancer(s), at least {record.floor} in service at every moment."
-    ]
+    versions = f"{record.from_version or 'unknown'} to {record.to_version}"
+    fleet = f"{len(record.members)} members behind {len(record.balancers)} balancer(s)"
+    lines = [f"{record.service}: {versions}, {fleet}, at least {record.floor} in service at every moment."]
     for number, batch in enumerate(record.batches, 1):
         lines.append(f"  batch {number} of {len(record.batches)}: {', '.join(batch)}")
     lines.extend(f"  note: {note}." for note in record.notes)

@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 
 def new_id(at: float) -> str:
     """A rollout's name: when it started, and something that sets it apart."""
-    return f"{datetime.fromtimestamp(at, timezone.utc):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
+    return f"{datetime.fromtimestamp(at, UTC):%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:6]}"
 
 
 @dataclass
@@ -101,7 +101,13 @@ class Record:
     def event(self, phase: str, members: list[str], since: float, message: str) -> None:
         """Note that a phase is over."""
         self.events.append(
-            {"phase": phase, "members": members, "at": since, "seconds": round(self.now() - since, 4), "message": message}
+            {
+                "phase": phase,
+                "members": members,
+                "at": since,
+                "seconds": round(self.now() - since, 4),
+                "message": message,
+            }
         )
 
     def halt(self, phase: str, error: RolloutError, members: list[str]) -> None:

@@ -37,7 +37,9 @@ def find_archive(settings: Settings, folders: Sequence[str]) -> str:
     paths = [os.path.abspath(os.path.join(folder, os.path.expanduser(source))) for folder in folders]
     path = next((each for each in paths if os.path.isfile(each)), None)
     if path is None:
-        raise BadArtefact(f"rollout_archive_src {source!r} was not found. Looked for: {', '.join(dict.fromkeys(paths))}.")
+        raise BadArtefact(
+            f"rollout_archive_src {source!r} was not found. Looked for: {', '.join(dict.fromkeys(paths))}."
+        )
     with open(path, "rb") as file:
         digest = hashlib.new(algorithm)
         while chunk := file.read(1 << 20):

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Settings: what is accepted from YAML, from the command line and from a survey, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+SEVEN_LINES = {
+    "rollout_service": "shop",
+    "rollout_hosts": "shop",
+    "rollout_balancers": "lb",
+    "rollout_driver": "haproxy",
+    "rollout_pool": "shop",
+    "rollout_health_url": "http://127.0.0.1:8080/health",
+    "rollout_upgrade_role": "shop_deploy",
+}
+CALL = {**SEVEN_LINES, "rollout_version": "2.0"}
+
+
+def settings(**more: Any) -> Settings:
+    return Settings.from_vars({**CALL, **more})
+
+
+def test_the_seven_lines_are_enough() -> None:
+    found = settings()
+    assert (found.method, found.version, found.floor) == ("role", "2.0", Amount(50, True))
+    assert found.batches == (Amount(1, False), Amount(25, True))
+    assert (found.base, found.unit) == ("/opt/shop", "shop.service")
+
+
+@pytest.mark.parametrize("name", [*SEVEN_LINES, "rollout_version"])
+def test_what_is_required_is_named_when_it_lacks(name: str) -> None:
+    if name in ("rollout_driver", "rollout_upgrade_role"):
+        return  # has a default; has alternatives, tested below
+    lacking = {key: value for key, value in CALL.items() if key != name}
+    with pytest.raises(BadInput, match=f"{name} is not set"):
+        Settings.from_vars(lacking)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "attribute", "expected"),
+    [
+        ("rollout_version", 2.0, "version", "2.0"),
+        ("rollout_batches", "1,25%,100%", "batches", (Amount(1, False), Amount(25, True), Amount(100, True))),
+        ("rollout_batches", '[1, "25%"]', "batches", (Amount(1, False), Amount(25, True))),
+        ("rollout_batches", 2, "batches", (Amount(2, False),)),
+        ("rollout_floor", "3", "floor", Amount(3, False)),
+        ("rollout_floor", 0, "floor", Amount(0, False)),
+        ("rollout_drain_timeout", "12.5", "drain_timeout", 12.5),
+        ("rollout_health_status", "200,204", "health_status", (200, 204)),
+        ("rollout_health_validate_certs", "no", "health_validate_certs", False),
+        ("rollout_master_socket", "", "master_socket", "/run/haproxy-master.sock"),
+        ("rollout_witness_mix", '{"keepalive": 1}', "witness_mix", {"keepalive": 1}),
+    ],
+)
+def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute: str, expected: Any) -> None:
+    assert getattr(settings(**{name: value}), attribute) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("rollout_service", "a b"),
+        ("rollout_service", "../x"),
+        ("rollout_driver", "traefik"),
+        ("rollout_pool", "shop;disable"),
+        ("rollout_pool", "shop web1"),
+        ("rollout_version", "1/2"),
+        ("rollout_version", "1 2"),
+        ("rollout_version", "1\n2"),
+        ("rollout_version", ".."),
+        ("rollout_version", "1..2"),
+        ("rollout_version", "-rf"),
+        ("rollout_socket", "admin.sock"),
+        ("rollout_socket", "/run/../etc"),
+        ("rollout_master_socket", "x"),
+        ("rollout_batches", 0),
+        ("rollout_batches", "150%"),
+        ("rollout_batches", "many"),
+        ("rollout_batches", []),
+        ("rollout_floor", "150%"),
+        ("rollout_floor", "half"),
+        ("rollout_floor", -1),
+        ("rollout_floor_wait", "soon"),
+        ("rollout_drain_timeout", -1),
+        ("rollout_drain_timeout", "nan"),
+        ("rollout_drain_timeout", "inf"),
+        ("rollout_drain_timeout", True),
+        ("rollout_on_drain_timeout", "kill"),
+        ("rollout_session_grace", "x"),
+        ("rollout_health_url", "127.0.0.1:8080/health"),
+        ("rollout_health_url", "ftp://host/"),
+        ("rollout_health_url", "http://"),
+        ("rollout_health_url", "http://host:99999/"),
+        ("rollout_health_url", "http://host/a b"),
+        ("rollout_health_status", 99),
+        ("rollout_health_status", "ok"),
+        ("rollout_health_version_in_text", "perhaps"),
+        ("rollout_health_successes", 0),
+        ("rollout_health_successes", 1.5),
+        ("rollout_health_seconds", -1),
+        ("rollout_health_timeout", 0),
+        ("rollout_health_interval", 0),
+        ("rollout_health_request_timeout", 0),
+        ("rollout_health_validate_certs", "x"),
+        ("rollout_look_requests", -1),
+        ("rollout_look_seconds", "x"),
+        ("rollout_look_timeout", "x"),
+        ("rollout_look_max_errors", -1),
+        ("rollout_on_failure", "panic"),
+        ("rollout_report_dir", "a\nb"),
+        ("rollout_witness_url", "shop.example"),
+        ("rollout_witness_rate", 0),
+        ("rollout_witness_mix", "keepalive"),
+        ("rollout_max_failed_requests", -1),
+        ("rollout_upgrade_method", "rsync"),
+        ("rollout_archive_keep", 1),
+        ("rollout_archive_base", "opt/shop"),
+        ("rollout_archive_unit", "shop service"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(name: str, wrong: Any) -> None:
+    with pytest.raises(BadInput, match=name):
+        settings(**{name: wrong}).method  # noqa: B018
+
+
+def test_a_misspelt_setting_is_refused_with_the_right_one() -> None:
+    with pytest.raises(BadInput, match=r"rollout_batchs is not a setting.*rollout_batches\?"):
+        settings(rollout_batchs=2)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"rollout_upgrade_role": ""}, "It is not clear how"),
+        ({"rollout_upgrade_tasks": "deploy.yml"}, "exactly one"),
+        ({"rollout_upgrade_method": "archive"}, "exactly one"),
+        ({"rollout_upgrade_role": "", "rollout_upgrade_method": "tasks"}, "It is not clear how"),
+        ({"rollout_upgrade_role": "", "rollout_upgrade_method": "archive"}, "rollout_archive_src is not set"),
+        (
+            {"rollout_upgrade_role": "", "rollout_upgrade_method": "archive", "rollout_archive_src": "x.tgz"},
+            "rollout_archive_checksum is not set",
+        ),
+        ({"rollout_archive_src": "x.tgz"}, "but the upgrade method is role"),
+        ({"rollout_health_version_key": "v", "rollout_health_version_header": "V"}, "Only one of"),
+        ({"rollout_look_seconds": 10, "rollout_look_timeout": 5}, "no look could pass"),
+        ({"rollout_health_seconds": 90, "rollout_health_timeout": 60}, "no member could pass"),
+        ({"rollout_max_failed_requests": 0}, "needs a witness"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(more: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        settings(**more)
+
+
+@given(st.text())
+def test_no_version_can_leave_its_folder_or_its_line(version: str) -> None:
+    try:
+        found = settings(rollout_version=version).version
+    except BadInput:
+        return
+    assert found
+    assert not set(found) & set("/\\ \n\r\t;'\"$`")
+    assert ".." not in found
+    assert not found.startswith("-")
