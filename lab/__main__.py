@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="say in one line what is missing here")
 
     one = commands.add_parser("images", help="build the images that are missing")
+    one.add_argument("balancer", nargs="*", help="generations, e.g. haproxy-2.6; the default lab's when none is given")
     one.add_argument("--prune", action="store_true", help="remove images of older recipes")
 
     plain = Description()
@@ -76,10 +77,10 @@ def build(arguments: argparse.Namespace) -> int:
     """Build what is missing."""
     started = time.monotonic()
     prerequisites.ensure()
-    recipes = [member(), *(g.recipe for g in balancers.known().values())]
-    images.ensure(recipes)
+    wanted = arguments.balancer or [Description().generation]
+    images.ensure([member(), *(balancers.find(name).recipe for name in wanted)])
     if arguments.prune:
-        for name in images.prune(recipes):
+        for name in images.prune([member(), *(g.recipe for g in balancers.known().values())]):
             say(f"removed {name}")
     say(f"all images are there ({time.monotonic() - started:.1f} s)")
     return 0
@@ -111,8 +112,7 @@ def down(arguments: argparse.Namespace) -> int:
     else:
         chosen = [lab for lab in lifecycle.listing() if lab["name"] == arguments.prefix]
     for lab in chosen:
-        lifecycle.remove(lab["id"])
-        lifecycle.forget(Path(lab["dir"]))
+        lifecycle.discard(lab["id"], Path(lab["dir"]))
     if not chosen:
         say("there is no such lab; nothing to take down")
     return 0

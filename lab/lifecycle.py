@@ -41,13 +41,17 @@ LABEL_ID = "zerodrop.id"
 LABEL_DIR = "zerodrop.dir"
 LABEL_OWNER = "zerodrop.owner"
 
-# Found to work: see systemd's own needs, sshd's -tt sessions and Debian's haproxy.service.
+# SYS_ADMIN for systemd and the sandbox of Debian's haproxy.service, AUDIT_WRITE for sessions with a
+# terminal, NET_ADMIN for hosts that change their own network.
 _PRIVILEGES = (
     "--systemd=always",
     "--cap-add=SYS_ADMIN,NET_ADMIN,AUDIT_WRITE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
 )
+
+
+_FILES = ("lab.json", "inventory.yml", "id_ed25519", "id_ed25519.pub")
 
 
 def up(description: Description, state_dir: Path, *, owner_pid: int | None = None, timeout: float | None = None) -> Lab:
@@ -60,6 +64,10 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     directory = Path(state_dir).resolve()
     if (directory / "lab.json").exists():
         raise LabError(f"a lab is already up in {directory}: python3 -m lab down --dir {directory}")
+    # What `down` removes must be the lab's own.
+    for name in (*_FILES, "hosts"):
+        if (directory / name).exists():
+            raise LabError(f"{directory / name} is there already: choose an empty directory")
     owned_by = owner.identity(owner_pid) if owner_pid is not None else ""
     if owned_by is None:
         raise LabError(f"there is no process {owner_pid} to own the lab")
@@ -88,28 +96,26 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
 
 def down(lab: Lab) -> None:
     """Remove what `up` made: containers, network and files. Does no harm when repeated."""
-    remove(lab.id)
-    # Only files of this lab: another may have been brought up in the directory since.
-    try:
-        if load(lab.directory).id != lab.id:
+    discard(lab.id, lab.directory)
+
+
+def discard(lab_id: str, directory: Path) -> None:
+    """Remove a lab of which nothing but its id and its directory is known."""
+    _remove(lab_id)
+    with suppress(LabError):
+        if load(directory).id != lab_id:  # another lab has come up in the directory since
             return
-    except LabError:
-        pass
-    forget(lab.directory)
-
-
-def forget(directory: Path) -> None:
-    """Remove the files of a lab; its directory too when nothing else is in it."""
-    for name in ("lab.json", "inventory.yml", "id_ed25519", "id_ed25519.pub"):
+    for name in _FILES:
         (directory / name).unlink(missing_ok=True)
-    for name in ("hosts", "artifacts"):
-        shutil.rmtree(directory / name, ignore_errors=True)
-    with suppress(OSError):
-        directory.rmdir()
+    shutil.rmtree(directory / "hosts", ignore_errors=True)
+    for release in (directory / "artifacts").glob("shop-*.tar.gz"):
+        release.unlink()
+    for place in (directory / "artifacts", directory):
+        with suppress(OSError):  # somebody else has files there, or it is gone
+            place.rmdir()
 
 
-def remove(lab_id: str) -> None:
-    """Remove the containers and the network that bear this id."""
+def _remove(lab_id: str) -> None:
     chosen = f"label={LABEL_ID}={lab_id}"
     # More than once: a container may still have been on its way when its lab was given up.
     for _ in range(5):
@@ -171,8 +177,7 @@ def reap() -> None:
     """Take down the labs whose owner is gone."""
     for lab in listing():
         if lab["owner"] and not owner.alive(lab["owner"]):
-            remove(lab["id"])
-            forget(Path(lab["dir"]))
+            discard(lab["id"], Path(lab["dir"]))
 
 
 def _network(description: Description, flags: list[str]) -> IPv4Network:
@@ -223,8 +228,6 @@ def _prepare(lab: Lab, generation: Generation) -> None:
     """Write what the hosts need before they start."""
     lab.directory.mkdir(parents=True, exist_ok=True)
     lab.artifacts.mkdir(exist_ok=True)
-    for old in (lab.key, lab.key.with_suffix(".pub")):
-        old.unlink(missing_ok=True)
     subprocess.run(
         ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", lab.name, "-f", str(lab.key)],
         stdin=subprocess.DEVNULL,
@@ -232,7 +235,6 @@ def _prepare(lab: Lab, generation: Generation) -> None:
         check=True,
     )
     lab.key.with_suffix(".pub").chmod(0o644)
-    shutil.rmtree(lab.directory / "hosts", ignore_errors=True)
     servers = [Server(host.name, host.address) for host in lab.members]
     config = generation.render(lab.description, servers)
     for host in lab.members:

@@ -17,12 +17,15 @@ COMMANDS = {
     "runc": "runc",
     "debootstrap": "debootstrap",
     "nft": "nftables",
+    "iptables": "iptables",  # netavark's
     "nsenter": "util-linux",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "tar": "tar",
     "unshare": "util-linux",
 }
+# Podman's network back end is no command of its own.
+_HELPERS = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/local/lib/podman", "/usr/local/libexec/podman")
 _SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -45,6 +48,8 @@ def which(command: str) -> str | None:
 def look() -> Machine:
     """Look at this machine."""
     packages = {package: None for name, package in COMMANDS.items() if not which(name)}
+    if not any(Path(place, "netavark").exists() for place in _HELPERS):
+        packages["netavark"] = None
     return Machine(
         linux=Path("/proc/self/ns/net").exists(),
         root=os.geteuid() == 0,

@@ -51,7 +51,7 @@ def wait(lab: Lab, generation: Generation, timeout: float) -> None:
 
 def _journal(host: Host) -> str:
     """What the host itself says about it."""
-    command = ["exec", host.container, "journalctl", "--no-pager", "-p", "warning", "-n", "15"]
+    command = ["exec", host.container, "journalctl", "--no-pager", "-n", "30"]
     try:
         return "\n" + podman.call(*command, check=False, timeout=10).stdout
     except LabError:

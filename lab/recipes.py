@@ -159,16 +159,17 @@ def member() -> Layer:
     )
 
 
-def with_packages(name: str, parent: Layer, packages: tuple[str, ...], units: str) -> Layer:
-    """A host with more of Debian's packages, and their units enabled."""
+def with_packages(name: str, parent: Layer, packages: tuple[str, ...], unit: str) -> Layer:
+    """A host with more of Debian's packages, and their unit enabled and free to restart often."""
     return Layer(
         name=name,
         parent=parent,
+        files=((f"etc/systemd/system/{unit}.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n"),),
         commands=(
             "apt-get update -q"
             " && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
             + " ".join(packages)
-            + f" && systemctl enable {units}"
+            + f" && systemctl enable {unit}"
             " && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
         ),
     )

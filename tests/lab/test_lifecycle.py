@@ -84,6 +84,14 @@ def test_nothing_is_left_when_it_does_not_come_up(tmp_path: Path, new_prefix: Ne
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("name", ["id_ed25519", "inventory.yml", "hosts"])
+def test_a_directory_with_files_of_somebody_else_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine", encoding="ascii")
+    with pytest.raises(lab.LabError, match="is there already"):
+        lab.up(lab.Description(members=1), tmp_path)
+    assert (tmp_path / name).read_text(encoding="ascii") == "mine"
+
+
 def test_up_and_down_on_the_command_line(tmp_path: Path, new_prefix: NewPrefix) -> None:
     prefix = new_prefix()
     directory = str(tmp_path / "lab")

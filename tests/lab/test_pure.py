@@ -232,7 +232,7 @@ def test_cut_rules_match_what_comes_and_what_goes() -> None:
     text = faults.rules("198.18.3.11", 22, "both")
     assert "in ip saddr 198.18.3.11 tcp dport 22 drop" in text
     assert "out ip daddr 198.18.3.11 tcp sport 22 drop" in text
-    assert faults.rules(None, None, "in").count("drop") == 1
+    assert faults.rules(None, None, "in").count(" drop\n") == 1
     assert 'in iifname != "lo" drop' in faults.rules(None, None, "in")
     with pytest.raises(lab.LabError, match="direction"):
         faults.rules(None, None, "up")
