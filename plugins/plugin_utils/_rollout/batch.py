@@ -139,7 +139,7 @@ class Phases:
         before = {balancer: each.result["before"] for balancer, each in replies.items() if each.ok}
         if before and not self.check:
             calls = self.fleet.calls("pool_put_back", hosts, _UNDO_LIMIT, settings=before, look=_UNDO_LOOK)
-            undone = self.remote.run({balancer: calls[balancer] for balancer in before})
+            undone = self.remote.run(calls)
             stuck = [balancer for balancer, each in undone.items() if not each.ok]
             for member in self.members() if stuck else []:
                 member.state = "left_out"

@@ -52,17 +52,25 @@ class Fleet:
     record: Record
     check: bool
 
-    def calls(self, operation: str, hosts: Iterable[str], limit: float, **params: Any) -> dict[str, Call]:
-        """The call that each balancer gets for these members, under its own names for them."""
+    def calls(
+        self,
+        operation: str,
+        hosts: Iterable[str],
+        limit: float,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+        **params: Any,
+    ) -> dict[str, Call]:
+        """The call that each balancer gets for these members, under its own names for them.
+
+        ``settings`` differ by balancer; where they are given, only the balancers among them are called.
+        """
         chosen = list(hosts)
         calls = {}
-        for balancer in self.record.balancers:
-            names = [self.record.members[host].names[balancer] for host in chosen]
-            own = {name: value[balancer] for name, value in params.items() if name == "settings"}
-            common = {name: value for name, value in params.items() if name != "settings"}
-            calls[balancer] = Call(
-                operation, {**balancer_params(self.settings), "members": names, **common, **own}, limit
-            )
+        for balancer in self.record.balancers if settings is None else settings:
+            own: dict[str, Any] = {"members": [self.record.members[host].names[balancer] for host in chosen]}
+            if settings is not None:
+                own["settings"] = settings[balancer]
+            calls[balancer] = Call(operation, {**balancer_params(self.settings), **own, **params}, limit)
         return calls
 
     def run(self, operation: str, hosts: Iterable[str], limit: float, **params: Any) -> dict[str, Reply]:

@@ -1,0 +1,270 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The phases of a batch on a fleet that is made of answers: who goes on, who is set aside, what is undone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    Refused,
+    RolloutError,
+    TimedOut,
+    Unhealthy,
+    Unreachable,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+MEMBERS = ("web1", "web2", "web3")
+BALANCERS = ("lb1", "lb2")
+LOST = Unreachable("web1 cannot be reached: gone.", lost=True)
+
+
+class FakeRemote:
+    """Answers like a fleet where all is well, but for the errors it was given; remembers every call."""
+
+    def __init__(self) -> None:
+        self.errors: dict[tuple[str, str], RolloutError] = {}  # by host and operation
+        self.looks: dict[str, str] = {}  # by member
+        self.calls: list[tuple[str, Call]] = []
+        self.admin = {(balancer, name): "ready" for balancer in BALANCERS for name in MEMBERS}
+
+    def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
+        return {host: self._answer(host, call) for host, call in calls.items()}
+
+    def _answer(self, host: str, call: Call) -> Reply:
+        self.calls.append((host, call))
+        error = self.errors.get((host, call.operation))
+        if error is not None:
+            return Reply(host, error=error)
+        return Reply(host, result=getattr(self, "_" + call.operation, lambda *_: {"changed": True})(host, call.params))
+
+    def _pool_drain(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        before = {name: {"admin": self.admin[balancer, name], "weight": 7} for name in params["members"]}
+        for name in params["members"]:
+            self.admin[balancer, name] = "out"
+        return {"changed": True, "before": before, "members": {name: {"cut": 0} for name in before}}
+
+    def _pool_return(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"changed": True, "members": {name: {} for name in params["members"]}}
+
+    def _pool_put_back(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        for name, setting in params["settings"].items():
+            self.admin[balancer, name] = setting["admin"]
+        looks = {name: {"look": self.looks.get(name, "pass"), "errors": 3} for name in params["settings"]}
+        return {"changed": True, "members": looks}
+
+    def ran(self, operation: str) -> list[str]:
+        return [host for host, call in self.calls if call.operation == operation]
+
+    def in_service(self, name: str) -> bool:
+        return all(self.admin[balancer, name] == "ready" for balancer in BALANCERS)
+
+
+@pytest.fixture
+def remote() -> FakeRemote:
+    return FakeRemote()
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings.from_vars(
+        {
+            "rollout_service": "shop",
+            "rollout_hosts": "shop",
+            "rollout_balancers": "lb",
+            "rollout_pool": "shop",
+            "rollout_version": "2.0",
+            "rollout_health_url": "http://127.0.0.1/health",
+            "rollout_upgrade_method": "archive",
+            "rollout_archive_src": "shop.tgz",
+            "rollout_archive_checksum": "sha256:00",
+        }
+    )
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record(
+        rollout_id="r1",
+        service="shop",
+        strategy="rolling",
+        pool="shop",
+        from_version="1.0",
+        to_version="2.0",
+        started_at=0.0,
+        check=False,
+        method="archive",
+        upgrade="",
+        floor=1,
+        balancers=list(BALANCERS),
+        batches=[["web1", "web2"], ["web3"]],
+        members={name: MemberRecord(name, dict.fromkeys(BALANCERS, name), True, "1.0", "1.0") for name in MEMBERS},
+        path=str(tmp_path / "record.json"),
+    )
+
+
+def phases(settings: Settings, remote: FakeRemote, record: Record, *hosts: str, back: bool = False) -> Phases:
+    return Phases(settings, remote, record, Batch(hosts, back), check=False)  # type: ignore[arg-type]
+
+
+def run_batch(batch: Phases) -> None:
+    batch.drain()
+    batch.upgrade()
+    batch.gate()
+    batch.put_back()
+
+
+def states(record: Record) -> dict[str, str]:
+    return {name: member.state for name, member in record.members.items()}
+
+
+def test_a_batch_goes_through_and_returns_to_the_weight_it_had(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "untouched"}
+    assert record.stop is None
+    returned = [call.params["settings"] for _host, call in remote.calls if call.operation == "pool_put_back"]
+    assert returned == [{name: {"admin": "ready", "weight": 7} for name in ("web1", "web2")}] * 2
+    assert record.members["web1"].release == "2.0"
+    assert set(record.members["web1"].seconds) == {"drain", "upgrade", "gate", "look"}
+
+
+def test_each_phase_is_one_call_per_host(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    for operation in ("pool_drain", "pool_return", "pool_put_back"):
+        assert remote.ran(operation) == list(BALANCERS)
+    for operation in ("release_switch", "member_gate"):
+        assert remote.ran(operation) == ["web1", "web2"]
+
+
+def test_a_balancer_that_refuses_undoes_the_drain_on_the_others(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["lb2", "pool_drain"] = TimedOut("Still in flight after 5 s.")
+    outcome = phases(settings, remote, record, "web1").drain()
+    assert outcome.error is not None
+    assert "lb2: Still in flight" in str(outcome.error)
+    assert remote.admin["lb1", "web1"] == "ready"
+    assert states(record)["web1"] == "untouched"
+    assert record.stop is not None
+    assert record.stop.phase == "drain"
+
+
+def test_undoing_a_drain_puts_no_broken_member_into_service(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    member = record.members["web1"]
+    member.state, member.before = "failed", {each: {"admin": "ready", "weight": 7} for each in BALANCERS}
+    remote.admin["lb1", "web1"] = remote.admin["lb2", "web1"] = "out"
+    remote.errors["lb2", "pool_drain"] = Refused("no")
+    phases(settings, remote, record, "web1", back=True).drain()
+    assert remote.admin["lb1", "web1"] == "out"
+    assert member.state == "failed"
+
+
+def test_batches_after_a_stop_do_not_start(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    record.halt("gate", Unhealthy("web1 is ill."), ["web1"])
+    outcome = phases(settings, remote, record, "web3").drain()
+    assert "not started" in outcome.message
+    assert not outcome.changed
+    assert remote.calls == []
+
+
+def test_a_member_that_is_not_healthy_stays_out_and_the_others_go_back(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["web1", "member_gate"] = Unhealthy("status 503, not 200")
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "failed", "web2": "finished", "web3": "untouched"}
+    assert not remote.in_service("web1")
+    assert remote.in_service("web2")
+    assert record.members["web1"].trouble == "web1: status 503, not 200"
+
+
+def test_a_balancer_that_sees_a_member_ill_is_enough(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    remote.errors["lb2", "pool_return"] = Unhealthy("not healthy", members={"web2": "L4CON: refused"})
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "finished", "web2": "failed", "web3": "untouched"}
+    assert "lb2 does not see web2 healthy: L4CON: refused" in record.members["web2"].trouble
+
+
+def test_a_member_lost_in_its_upgrade_is_named_and_left_out(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["web1", "release_switch"] = LOST
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "lost", "web2": "finished", "web3": "untouched"}
+    assert not remote.in_service("web1")
+    assert ending.outcome(record) == "failed"
+
+
+def test_a_balancer_lost_at_the_end_is_tried_again_then_named(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["lb2", "pool_put_back"] = Unreachable("lb2 cannot be reached: gone.", lost=True)
+    run_batch(phases(settings, remote, record, "web1"))
+    assert remote.ran("pool_put_back") == ["lb1", "lb2", "lb2"]
+    assert record.members["web1"].state == "left_out"
+    assert record.members["web1"].trouble == "still out of service on lb2"
+
+
+def test_a_member_that_fails_under_traffic_stops_the_rollout_and_goes_back_first(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.looks["web2"] = "fail"
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record)["web2"] == "failed"
+    ending.decide_back(settings, record)
+    assert record.back_batches[0] == ["web2"]
+    assert sorted(name for batch in record.back_batches for name in batch) == ["web1", "web2"]
+
+
+def test_the_way_back_ends_with_the_old_release_in_service(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["web2", "member_gate"] = Unhealthy("status 503, not 200")
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    remote.errors.clear()
+    ending.decide_back(settings, record)
+    for batch in record.back_batches:
+        run_batch(phases(settings, remote, record, *batch, back=True))
+    assert states(record) == {"web1": "rolled_back", "web2": "rolled_back", "web3": "untouched"}
+    assert [member.release for member in record.members.values()] == ["1.0"] * 3
+    assert all(remote.in_service(name) for name in MEMBERS)
+    assert ending.outcome(record) == "rolled_back"
+
+
+def test_a_member_that_cannot_go_back_is_left_out(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    remote.errors["web1", "member_gate"] = Unhealthy("status 503, not 200")
+    run_batch(phases(settings, remote, record, "web1"))
+    ending.decide_back(settings, record)
+    run_batch(phases(settings, remote, record, "web1", back=True))
+    assert states(record)["web1"] == "left_out"
+    assert not remote.in_service("web1")
+    assert ending.outcome(record) == "failed"
+
+
+def test_the_user_s_own_upgrade_tells_failed_from_lost(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    batch = phases(settings, remote, record, "web1", "web2", "web3")
+    batch.drain()
+    batch.users_upgrade_ended(alive=["web1", "web3"], failures={"web3": "unit failed"})
+    assert states(record) == {"web1": "upgraded", "web2": "lost", "web3": "failed"}
+    assert record.members["web3"].trouble == "The upgrade failed on web3: unit failed"
+
+
+def test_the_record_survives_its_file(record: Record, settings: Settings, remote: FakeRemote) -> None:
+    remote.looks["web2"] = "fail"
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    record.save()
+    assert Record.load(record.path) == record
