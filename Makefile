@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-# Every target does its own set-up. CORE=2.21 runs a target on that ansible-core (needs Python 3.12).
+# Every target does its own set-up. CORE=2.21 runs a target on that ansible-core (needs Python 3.12),
+# ARGS='-k drain' is given to pytest.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 
 CORE ?= 2.19
 VENV := $(if $(filter 2.19,$(CORE)),.venv,.venv-$(CORE))
@@ -56,17 +58,17 @@ sanity: setup-python ## ansible-test sanity, on every Python that is here
 	@scripts/step 'ansible-test sanity ($(CORE))' scripts/sanity
 
 unit: setup-python ## The tests that need nothing but Python
-	@pytest -q tests/unit
+	@pytest -q tests/unit $(ARGS)
 
 conformance: ## Every driver against real balancers
 	@scripts/setup python balancer
-	@pytest -q tests/conformance
+	@pytest -q tests/conformance $(ARGS)
 
 integration: setup ## The collection on the hosts of the lab
-	@pytest -q tests/lab tests/integration
+	@pytest -q tests/lab tests/integration $(ARGS)
 
 molecule: setup ## The roles' Molecule scenarios
-	@pytest -q tests/molecule
+	@pytest -q tests/molecule $(ARGS)
 
 test: setup lint sanity core-2.21 ## Everything, the quick checks first
 	@pytest -q
@@ -77,8 +79,8 @@ core-2.21: setup-2.21
 quick: setup-python
 	@scripts/step 'unit tests ($(CORE))' pytest -q tests/unit
 
-demo: setup ## A fleet upgraded under load, in the lab; VERSION=broken shows a refused version
-	@python -m demo $(VERSION)
+demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken shows a refused version, KEEP=1 leaves the lab up
+	@python -m demo $(if $(KEEP),--keep) $(VERSION)
 
 bench: setup ## Wall time and lost requests, ours against the floor and the peers
 	@python -m bench
