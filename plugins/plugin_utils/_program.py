@@ -35,15 +35,17 @@ BOOT = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.rea
 MARK = "zerodrop-answer:"
 
 _MAIN = '''
-import importlib.abc, importlib.util, json, sys
+import json, sys
+from importlib.machinery import ModuleSpec  # importlib.abc would load a dozen modules, for longer than the work takes
 
-class _Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class _Sources:
     """Serves the modules that came along, and the empty packages above them."""
 
     def find_spec(self, name, path=None, target=None):
-        if name in SOURCES or any(each.startswith(name + ".") for each in SOURCES):
-            package = any(each.startswith(name + ".") for each in SOURCES)
-            return importlib.util.spec_from_loader(name, self, origin="<zerodrop>", is_package=package)
+        package = any(each.startswith(name + ".") for each in SOURCES)
+        return ModuleSpec(name, self, origin="<zerodrop>", is_package=package) if package or name in SOURCES else None
+
+    def create_module(self, spec):
         return None
 
     def exec_module(self, module):

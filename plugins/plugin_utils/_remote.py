@@ -39,7 +39,7 @@ _KEEPALIVE = "-o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 
 _ANY_PYTHON = (
     "for p in /usr/bin/python3 /usr/libexec/platform-python /usr/local/bin/python3 python3; "
-    'do command -v "$p" >/dev/null 2>&1 && exec "$p" -I -c {boot}; done; '
+    'do command -v "$p" >/dev/null 2>&1 && exec "$p" -I -S -c {boot}; done; '
     "echo 'zerodrop: no python3 on this host' >&2; exit 127"
 )
 
@@ -243,7 +243,7 @@ def _command(interpreter: Any) -> str:
     boot = shlex.quote(_program.BOOT)
     path = str(interpreter or "")
     if path.startswith("/"):
-        return f"{shlex.quote(path)} -I -c {boot}"
+        return f"{shlex.quote(path)} -I -S -c {boot}"
     return "/bin/sh -c " + shlex.quote(_ANY_PYTHON.format(boot=boot))
 
 
