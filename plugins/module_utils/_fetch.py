@@ -49,7 +49,7 @@ def fetch(url: str, into: IO[bytes], timeout: float, max_bytes: int, validate_ce
     except urllib.error.HTTPError as error:
         error.close()
         raise BadArtefact(
-            f"{where.shown} answers with status {error.code} ({error.reason}).",
+            f"{where.shown} answers with status {error.code}.",
             "Is the version published, and may this host read it?",
         ) from error
     except socket.timeout as error:
@@ -85,6 +85,7 @@ class _OnlyHttp(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         if not newurl.startswith(("http://", "https://")):
+            fp.close()
             raise urllib.error.URLError(f"it leads to {newurl.split(':')[0]!r}, which is not HTTP")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

@@ -81,7 +81,8 @@ class Prober:
         for name, value in _headers(params).items():
             self._headers = {each: old for each, old in self._headers.items() if each.lower() != name.lower()}
             self._headers[name] = value
-        self._tls = tls_context(flag(params, "validate_certs", True)) if self.address.secure else None
+        validate_certs = flag(params, "validate_certs", True)
+        self._tls = tls_context(validate_certs) if self.address.secure else None
 
     def __call__(self, limit: float) -> Answer:
         started = self._clock()

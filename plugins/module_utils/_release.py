@@ -516,9 +516,10 @@ def _local(source: str) -> Iterator[IO[bytes]]:
         handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise BadArtefact(f"{source} is not there.", "Was it copied to this host, under this name?") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise BadArtefact(f"{source} is not a file.")
     with open(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise BadArtefact(f"{source} is not a file.")
         yield file
 
 

@@ -17,6 +17,8 @@ description:
   - Every probe uses a connection of its own, no proxy, and follows no redirect; a redirect is an answer with its own status.
 author:
   - "zerodrop.rollout contributors (@zerodrop)"
+extends_documentation_fragment:
+  - zerodrop.rollout._attributes
 options:
   url:
     description:
@@ -86,13 +88,11 @@ options:
     default: {}
 attributes:
   check_mode:
-    description: Can run in check mode and return what would happen without changing anything.
     support: full
     details:
       - Nothing was upgraded in check mode, so there is nothing to wait for. One probe is sent and RV(result) is
         V(inconclusive).
   diff_mode:
-    description: Returns details on what has changed.
     support: N/A
     details:
       - It changes nothing.

@@ -22,6 +22,8 @@ description:
   - A switch that was interrupted before its restart succeeded is finished by the next run.
 author:
   - "zerodrop.rollout contributors (@zerodrop)"
+extends_documentation_fragment:
+  - zerodrop.rollout._attributes
 options:
   base:
     description:
@@ -126,12 +128,10 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Can run in check mode and return what would happen without changing anything.
     support: full
     details:
       - A O(source) on the host is verified and looked through as if it were unpacked; one at a URL is not fetched.
   diff_mode:
-    description: Returns details on what has changed.
     support: full
 requirements:
   - systemd on the managed host, when O(unit) is given
