@@ -58,7 +58,13 @@ class Clients:
             self._target.authority,
         )
         self._extra = [pair for pair in self._extra if pair[0].lower() != "host"]
-        self._pool = Pool(settings.keepalive_connections, dumb=settings.dumb)
+        quick, long = (Pool(settings.keepalive_connections, dumb=settings.dumb) for _ in range(2))
+        # Long requests are clients of their own, or the quick ones would find few idle connections.
+        self._pools = {
+            kind: long if kind in (Kind.SLOW, Kind.STREAM) else quick
+            for kind in Kind
+            if kind not in (Kind.CLOSE, Kind.WEBSOCKET)
+        }
         # A request without a changing part is built and checked once.
         self._fixed = {
             Kind.KEEPALIVE: self._request("GET", self._target.path),
@@ -76,7 +82,7 @@ class Clients:
 
     @property
     def idle_closed_seen(self) -> int:
-        return self._pool.idle_closed_seen
+        return sum(pool.idle_closed_seen for pool in set(self._pools.values()))
 
     @property
     def connect_fallbacks(self) -> int:
@@ -103,7 +109,8 @@ class Clients:
         return result
 
     def close(self) -> None:
-        self._pool.close()
+        for pool in self._pools.values():
+            pool.close()
 
     def _request(self, method: str, path: str, headers: list[tuple[str, str]] | None = None) -> Request:
         return h11.Request(
@@ -115,7 +122,7 @@ class Clients:
     async def _exchange(self, kind: Kind, request: Request, body: bytes | None) -> Result:
         loop = asyncio.get_running_loop()
         limit = self._limits[kind]
-        pool = self._pool if kind is not Kind.CLOSE else None
+        pool = self._pools.get(kind)
         wire = pool.take() if pool is not None else None
         kept = False
         try:

@@ -11,11 +11,11 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.wire imp
 
 
 class Pool:
-    """Plays a fixed number of keep-alive clients.
+    """Plays a number of keep-alive clients.
 
     New connections are opened until there are ``limit``; then the one longest idle is used, which
     is the one most likely to have been forgotten by the server. When none is idle another one is
-    opened, so that a stalled server never holds back a request.
+    opened, so that a stalled server never holds back a request. No more than ``limit`` stay idle.
 
     A kind client drops a connection that it has seen closing (``idle_closed_seen``); a dumb one
     keeps it and finds out when it writes.
@@ -43,7 +43,7 @@ class Pool:
             # The end came with the answer.
             self.idle_closed_seen += 1
             wire.close()
-        elif self._busy + len(self._idle) >= self._limit:
+        elif len(self._idle) >= self._limit:
             wire.close()
         else:
             self._idle.append(wire)

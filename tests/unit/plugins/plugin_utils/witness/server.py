@@ -167,7 +167,7 @@ def watch(handler: Handler, *, tls: ssl.SSLContext | None = None, **settings: An
             scheme = "https" if tls else "http"
             given: dict[str, Any] = {
                 "url": f"{scheme}://127.0.0.1:{server.port}/",
-                "rate": 50,
+                "rate": 10,
                 "duration": 60,
                 "max_requests": 1,
                 "mix": {"keepalive": 1},

@@ -22,6 +22,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.classify
     FAILED,
     of_connect_error,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.wire import Wire
 from ansible_collections.zerodrop.rollout.tests.unit.plugins.plugin_utils.witness.server import (
     Handler,
     Peer,
@@ -241,7 +243,7 @@ def second_request_gets(end: str) -> Handler:
 
 @pytest.mark.parametrize("end", ["FIN", "RST"])
 def test_a_reused_connection_that_ends_before_the_answer_is_closed_idle(end: str) -> None:
-    seen = watch(second_request_gets(end), keepalive_connections=1, max_requests=2)
+    seen = watch(second_request_gets(end), keepalive_connections=1, max_requests=2, rate=5)
     assert seen.classes == ["ok", "closed_idle"]
     assert seen.summary.failed == 0
     assert seen.summary.closed_idle == 1
@@ -258,7 +260,7 @@ def test_a_reused_connection_that_ends_in_the_answer_is_cut() -> None:
         await peer.request()
         await peer.send(b"HTTP/1.1 200")
 
-    seen = watch(handler, keepalive_connections=1, max_requests=2)
+    seen = watch(handler, keepalive_connections=1, max_requests=2, rate=5)
     assert seen.classes == ["ok", "cut"]
 
 
@@ -275,7 +277,7 @@ def test_a_connection_closed_while_idle(ending: str, dumb: bool) -> None:
             await asyncio.sleep(0.05)
             await peer.answer(408, Connection="close")
 
-    seen = watch(handler, keepalive_connections=1, max_requests=2, rate=5, dumb=dumb)
+    seen = watch(handler, keepalive_connections=1, max_requests=2, rate=4, dumb=dumb)
     if dumb:
         assert seen.classes == ["ok", "closed_idle"]
         assert seen.server.connections == 1
@@ -285,11 +287,46 @@ def test_a_connection_closed_while_idle(ending: str, dumb: bool) -> None:
         assert seen.summary.idle_closed_seen >= 1
 
 
+def test_a_dumb_client_really_sends_into_the_closed_connection() -> None:
+    async def half_closing(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer()
+        peer.writer.write_eof()
+        await peer.request()
+
+    seen = watch(half_closing, keepalive_connections=1, max_requests=2, rate=4, dumb=True)
+    assert seen.classes == ["ok", "closed_idle"]
+    assert len(seen.server.requests) == 2
+
+
 def test_connections_are_kept_and_used_in_turn() -> None:
-    seen = watch(polite, keepalive_connections=3, max_requests=30, rate=200)
-    assert seen.classes == ["ok"] * 30
-    assert seen.server.connections == 3
-    assert [peer.number for peer in seen.server.peers] == [10, 10, 10]
+    seen = watch(polite, keepalive_connections=3, max_requests=9)
+    assert seen.classes == ["ok"] * 9
+    assert [peer.number for peer in seen.server.peers] == [3, 3, 3]
+
+
+def test_slow_requests_take_no_connection_from_the_quick_ones() -> None:
+    async def handler(peer: Peer) -> None:
+        while request := await peer.request():
+            if request.path == "/slow/3":
+                await asyncio.sleep(1.5)
+            await peer.answer()
+
+    seen = watch(handler, mix={"keepalive": 1, "slow": 1}, keepalive_connections=2, max_requests=12)
+    assert seen.classes == ["ok"] * 12
+    assert sorted(peer.number for peer in seen.server.peers) == [1] * 6 + [3, 3]
+
+
+def test_a_burst_leaves_no_more_idle_connections_than_there_are_clients() -> None:
+    async def scenario() -> None:
+        pool = Pool(4, dumb=False)
+        assert [pool.take() for _ in range(10)] == [None] * 10
+        wires = [Wire((b"", b"")) for _ in range(10)]
+        for wire in wires:
+            pool.give(wire)
+        assert [pool.take() for _ in range(5)] == [*wires[:4], None]
+
+    asyncio.run(scenario())
 
 
 def test_closing_clients_never_reuse() -> None:

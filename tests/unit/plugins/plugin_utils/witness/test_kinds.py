@@ -207,9 +207,9 @@ def test_websocket(handler: Handler, wanted: str, counts: dict[str, int]) -> Non
 def test_a_websocket_is_held_as_long_as_asked() -> None:
     seen = watch(echo, mix={"websocket": 1}, websocket_hold=0.5, websocket_every=0.1)
     held = seen.first.ended - seen.first.started
-    assert 0.5 <= held < 1.5
+    assert 0.5 <= held < 3
     # The latency of a WebSocket is that of its opening.
-    assert seen.first.latency < 0.4
+    assert seen.first.latency < held
     assert seen.first.size > 30
 
 
@@ -240,13 +240,13 @@ def session_server(forget_at: int | None = None) -> Handler:
     return handler
 
 
-@pytest.mark.parametrize(("forget_at", "lost"), [(None, 0), (11, 2)])
+@pytest.mark.parametrize(("forget_at", "lost"), [(None, 0), (7, 2)])
 def test_sessions(forget_at: int | None, lost: int) -> None:
-    seen = watch(session_server(forget_at), mix={"session": 1}, sessions=2, max_requests=20)
+    seen = watch(session_server(forget_at), mix={"session": 1}, sessions=2, max_requests=12)
     assert seen.summary.sessions_lost == lost
     assert seen.summary.failed == 0
     cookies = Counter("cookie" in request.headers for request in seen.server.requests)
-    assert cookies == {True: 18, False: 2}
+    assert cookies == {True: 10, False: 2}
     assert {request.path for request in seen.server.requests} == {"/session"}
 
 
@@ -272,7 +272,7 @@ async def orders(peer: Peer) -> None:
 
 def test_posts_are_reconciled_from_the_log(tmp_path: Path) -> None:
     log = str(tmp_path / "log.tsv.gz")
-    seen = watch(orders, mix={"post": 1}, max_requests=10, log=log)
+    seen = watch(orders, mix={"post": 1}, max_requests=10, rate=50, log=log)
     sent = sent_posts(log)
     ids = [json.loads(request.body)["id"] for request in seen.server.requests]
     assert sorted(sent) == sorted(ids)
@@ -368,7 +368,7 @@ def test_tls(settings: dict[str, Any], wanted: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("dumb", [False, True])
-def test_tls_closed_while_idle(dumb: bool) -> None:
+def test_tls_closed_while_idle(dumb: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def handler(peer: Peer) -> None:
         await peer.request()
         await peer.answer()
@@ -379,10 +379,11 @@ def test_tls_closed_while_idle(dumb: bool) -> None:
         insecure=True,
         keepalive_connections=1,
         max_requests=2,
-        rate=5,
+        rate=4,
         dumb=dumb,
     )
     assert seen.classes == (["ok", "closed_idle"] if dumb else ["ok", "ok"])
+    assert caplog.messages == []  # asyncio complains when TLS is asked to stay half open
 
 
 def test_tls_cut_in_the_body() -> None:

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness import (
@@ -43,6 +43,13 @@ def test_the_schedule_fills_its_time_and_no_more(rate: float, duration: float) -
 @given(st.integers(1, 10000), st.integers(1, 86400))
 def test_whole_rates_and_durations_give_their_product(rate: int, duration: int) -> None:
     assert arrivals(rate, duration) == rate * duration
+
+
+@given(st.integers(1, 10000), st.integers(1, 86400))
+@example(29, 100)
+def test_rates_in_hundredths_too(hundredths: int, duration: int) -> None:
+    """0.29 * 100 is a little less than 29 to a computer."""
+    assert arrivals(hundredths / 100, duration) == max(1, hundredths * duration // 100)
 
 
 @given(rates, st.integers(1, 10**8))
