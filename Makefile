@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Every target does its own set-up. CORE=2.21 runs a target on that ansible-core (needs Python 3.12),
-# ARGS='-k drain' is given to pytest.
+# ARGS='-k drain' is given to pytest and the benchmark.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
@@ -79,11 +79,11 @@ core-2.21: setup-2.21
 quick: setup-python
 	@scripts/step 'unit tests ($(CORE))' pytest -q tests/unit
 
-demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken shows a refused version, KEEP=1 leaves the lab up
+demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken is refused, KEEP=1 leaves it up, KEEP=1 leaves the lab up
 	@python -m demo $(if $(KEEP),--keep) $(VERSION)
 
 bench: setup ## Wall time and lost requests, ours against the floor and the peers
-	@python -m bench
+	@python -m bench $(ARGS)
 
 clean: ## Remove what the targets made here
 	@rm -rf .build .cache .venv .venv-2.21 .mypy_cache .ruff_cache .hypothesis .ansible tests/output
