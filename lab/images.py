@@ -16,6 +16,10 @@ from .recipes import REPOSITORY, Bootstrap, Layer, Recipe, chain, image
 # A debootstrap tree, the archive on its way into Podman's store and the image there.
 _SPACE = 3 * 1024**3
 
+# Not /tmp: that is often in memory, or without devices. Whoever holds the lock owns what is here.
+_WORK = "/var/tmp"
+_PREFIX = "zerodrop-lab-"
+
 # What no host of the lab reads; a third of the image.
 _SUPERFLUOUS = (
     "usr/share/doc",
@@ -38,6 +42,8 @@ def ensure(recipes: Iterable[Recipe]) -> None:
     if all(exists(recipe) for recipe in wanted):
         return
     with locks.held("images", lambda: say("another process is building images, waiting …")):
+        for stale in Path(_WORK).glob(f"{_PREFIX}*"):  # of a build that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         for recipe in wanted:
             if exists(recipe):  # looked at again: the other process may have built it
                 continue
@@ -60,10 +66,10 @@ def prune(keep: Iterable[Recipe]) -> list[str]:
 
 def _bootstrap(recipe: Bootstrap) -> None:
     graph_root = podman.call("info", "--format", "{{.Store.GraphRoot}}").stdout.strip()
-    for place in ("/var/tmp", graph_root):
+    for place in (_WORK, graph_root):
         if shutil.disk_usage(place).free < _SPACE:
             raise LabError(f"building images takes {_SPACE >> 30} GB of free disk under {place}")
-    work = Path(tempfile.mkdtemp(prefix="zerodrop-lab-", dir="/var/tmp"))
+    work = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_WORK))
     try:
         tree = work / "root"
         _debootstrap(recipe, tree)
@@ -83,8 +89,8 @@ def _bootstrap(recipe: Bootstrap) -> None:
 
 def _debootstrap(recipe: Bootstrap, tree: Path) -> None:
     command = [
-        # Its mounts and its processes go with it, also when it is killed half-way.
-        *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+        # Its mounts and its processes go with it and with us, also when we are killed half-way.
+        *("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"),
         "debootstrap",
         "--variant=minbase",
         f"--include={','.join(recipe.packages)}",
@@ -124,7 +130,7 @@ def _import(tree: Path, name: str) -> None:
 
 
 def _build(recipe: Layer) -> None:
-    with tempfile.TemporaryDirectory(prefix="zerodrop-lab-", dir="/var/tmp") as directory:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_WORK) as directory:
         context = Path(directory)
         files = context / "files"
         files.mkdir()

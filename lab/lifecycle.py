@@ -20,6 +20,7 @@ from . import (
     balancers,
     images,
     inventory,
+    kernel,
     locks,
     owner,
     podman,
@@ -71,11 +72,12 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     owned_by = owner.identity(owner_pid) if owner_pid is not None else ""
     if owned_by is None:
         raise LabError(f"there is no process {owner_pid} to own the lab")
-    prerequisites.ensure()
-    images.ensure([generation.recipe, member()])
     lab_id = secrets.token_hex(6)
     lab = Lab(lab_id, directory, description, "", ())
     with ending():
+        prerequisites.ensure()
+        images.ensure([generation.recipe, member()])
+        kernel.allow_many_hosts()
         try:
             labels = [f"{LABEL}={description.prefix}", f"{LABEL_ID}={lab_id}"]
             labels += [f"{LABEL_DIR}={directory}", f"{LABEL_OWNER}={owned_by}"]

@@ -22,6 +22,7 @@ COMMANDS = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "tar": "tar",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
 }
 # Podman's network back end is no command of its own.

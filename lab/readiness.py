@@ -20,8 +20,10 @@ def wait(lab: Lab, generation: Generation, timeout: float) -> None:
     """Return when every host lets SSH in and every balancer sees every member healthy."""
     servers = [Server(host.name, host.address) for host in lab.members]
 
+    roots = {host.name: root_of(host) for host in lab.balancers}
+
     def balances(host: Host) -> bool:
-        root = root_of(host)
+        root = roots[host.name]
         return (
             root is not None
             and generation.ready(root, lab.description, servers)

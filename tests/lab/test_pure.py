@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab import balancers, faults, inventory, mirror, names, order_log, owner, prerequisites, recipes, subnets
+from lab import balancers, faults, inventory, kernel, mirror, names, order_log, owner, prerequisites, recipes, subnets
 from lab.balancers import haproxy_config, haproxy_socket
 from lab.hosts import Host
 from lab.model import dump
@@ -218,6 +218,14 @@ def test_orders_are_read_and_a_missing_log_is_empty(tmp_path: Path) -> None:
 
 
 # The rest.
+
+
+def test_inotify_instances_are_raised_and_never_lowered(tmp_path: Path) -> None:
+    limit = tmp_path / "max_user_instances"
+    for before, after in (("128\n", 2048), ("9000\n", 9000)):
+        limit.write_text(before, encoding="ascii")
+        kernel.allow_many_hosts(limit)
+        assert int(limit.read_text(encoding="ascii")) == after
 
 
 def test_the_inventory_names_groups_hosts_and_how_to_reach_them(tmp_path: Path) -> None:
