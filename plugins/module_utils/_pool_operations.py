@@ -409,7 +409,7 @@ class _Work:
         away_since: float | None = None
         while True:
             try:
-                now, busy, confirmed = self._sample(names)
+                now, busy, confirmed = self._sample(names, identity)
                 if now != identity:
                     # A reload brings everything back as the file has it: out again, and all anew.
                     result["reloads_seen"] += 1
@@ -444,14 +444,14 @@ class _Work:
                     raise self._not_empty(drain, names, busy)
             self._rest(drain.interval)
 
-    def _sample(self, names: Sequence[str]) -> tuple[str, dict[str, int], bool]:
+    def _sample(self, names: Sequence[str], identity: str) -> tuple[str, dict[str, int], bool]:
         """The process, how busy each member is, and whether all are empty and out of service for certain."""
         glance = self._driver.glance(self._pool, names)
-        if any(glance.busy.values()):
+        if glance.identity != identity or any(glance.busy.values()):
             return glance.identity, dict(glance.busy), False
         pool = self.read(names)
         members = pool.chosen(names)
-        if pool.identity == glance.identity:
+        if pool.identity == identity:
             for member in members:
                 if member.admin is not Admin.OUT:
                     raise ChangedByOther(
@@ -460,7 +460,7 @@ class _Work:
                         member=member.name,
                     )
         busy = {member.name: member.busy for member in members}
-        return pool.identity, busy, pool.identity == glance.identity and not any(busy.values())
+        return pool.identity, busy, pool.identity == identity and not any(busy.values())
 
     def _cut(self, names: Sequence[str], result: dict[str, Any]) -> None:
         for name in names:

@@ -227,12 +227,12 @@ class Statistics:
             raise _bad("show stat", answer)
         self._columns = {name: i for i, name in enumerate(header[2:].split(","))}
         lines: Iterable[str] = [line for line in body.split("\n") if line]
-        # A quote is rare (a check's last words), and splitting is several times faster.
-        self._rows: list[list[str]] = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
-        name = self._columns["svname"]
         try:
-            self.rows: dict[str, list[str]] = {row[name]: row for row in self._rows}
-        except IndexError:
+            # A quote is rare (a check's last words), and splitting is several times faster.
+            rows = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
+            name = self._columns["svname"]
+            self.rows: Dict[str, List[str]] = {row[name]: row for row in rows}
+        except (csv.Error, IndexError):
             raise _bad("show stat", answer) from None
 
     def text(self, row: list[str], column: str) -> str:

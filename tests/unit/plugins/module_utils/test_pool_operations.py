@@ -1,0 +1,577 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The waiting and the undoing, with a balancer and a clock that are not real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _pool_operations as operations
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Capabilities, Clock, Driver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    ChangedByOther,
+    FloorBroken,
+    Refused,
+    RolloutError,
+    TimedOut,
+    Unhealthy,
+    UnknownMember,
+    Unreachable,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+
+
+class FakeClock(Clock):
+    def __init__(self) -> None:
+        self.time = 1000.0
+        self.events: list[tuple[float, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def cpu(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds > 0
+        self.time += seconds
+        due = [event for event in self.events if event[0] <= self.time]
+        self.events = [event for event in self.events if event[0] > self.time]
+        for _at, event in due:
+            event()
+
+    def after(self, seconds: float, event: Callable[[], None]) -> None:
+        self.events.append((self.time + seconds, event))
+
+
+class FakeDriver(Driver):
+    kind = "fake"
+
+    def __init__(self, clock: FakeClock, names: Sequence[str] = ("s1", "s2", "s3", "s4")) -> None:
+        self.clock = clock
+        self.generation = 1
+        self.calls: list[tuple[str, tuple[str, ...]]] = []
+        self.fail: dict[str, RolloutError] = {}
+        self.ill: set[str] = set()
+        self.away = False
+        self.members = {
+            name: Member(name, "127.0.0.1", 80, Admin.READY, Health.UP, 1, in_flight=0, queued=0) for name in names
+        }
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], clock: Clock) -> FakeDriver:
+        raise NotImplementedError
+
+    def set(self, name: str, **values: Any) -> None:
+        self.members[name] = replace(self.members[name], **values)
+
+    def reload(self) -> None:
+        self.generation += 1
+        for name in self.members:
+            self.set(name, admin=Admin.READY, weight=1, health=Health.UP, counters=Counters())
+
+    def capabilities(self) -> Capabilities:
+        return Capabilities("1", True, True, True, 256, ("a note",))
+
+    def check_rights(self) -> None:
+        self._call("check_rights", ())
+
+    def identity(self) -> str:
+        return str(self.generation)
+
+    def pools(self) -> Sequence[str]:
+        return ["shop"]
+
+    def read(self, pool: str) -> Pool:
+        if self.away:
+            raise Unreachable("away")
+        return Pool(pool, self.identity(), tuple(self.members.values()))
+
+    def _call(self, what: str, names: Sequence[str]) -> None:
+        if names or what == "check_rights":
+            self.calls.append((what, tuple(names)))
+        if what in self.fail:
+            raise self.fail.pop(what)
+
+    def drain(self, pool: str, names: Sequence[str]) -> None:
+        self._call("drain", names)
+        for name in names:
+            self.set(name, admin=Admin.DRAIN)
+
+    def hold_out(self, pool: str, names: Sequence[str]) -> None:
+        self._call("hold_out", names)
+        for name in names:
+            self.set(name, admin=Admin.OUT, health=Health.DOWN)
+
+    def prepare_return(self, pool: str, names: Sequence[str]) -> None:
+        self._call("prepare_return", names)
+        for name in names:
+            self.set(name, admin=Admin.DRAIN, health=Health.DOWN)
+            if name not in self.ill:
+                self.clock.after(0.5, lambda name=name: self.set(name, health=Health.UP))  # type: ignore[misc]
+
+    def put_back(self, pool: str, names: Sequence[str]) -> None:
+        self._call("put_back", names)
+        for name in names:
+            self.set(name, admin=Admin.READY)
+
+    def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
+        self._call("weigh", list(weights))
+        for name, weight in weights.items():
+            self.set(name, weight=weight)
+
+    def cut(self, pool: str, names: Sequence[str]) -> int:
+        self._call("cut", names)
+        count = sum(self.members[name].in_flight for name in names)
+        for name in names:
+            self.set(name, in_flight=0)
+        return count
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def driver(clock: FakeClock) -> FakeDriver:
+    return FakeDriver(clock)
+
+
+def run(name: str, driver: FakeDriver, check: bool = False, **params: Any) -> dict[str, Any]:
+    result: dict[str, Any] = getattr(operations, name)(
+        {"pool": "shop", **params}, check, driver=driver, clock=driver.clock
+    )
+    return result
+
+
+def test_reading(driver: FakeDriver) -> None:
+    result = run("pool_read", driver, rights=True)
+    assert driver.calls == [("check_rights", ())]
+    assert result["changed"] is False
+    assert result["capabilities"]["notes"] == ["a note"]
+    assert result["pool_names"] == ["shop"]
+    assert [member["in_service"] for member in result["pools"][0]["members"]] == [True] * 4
+    assert Pool.from_dict(result["pools"][0]) == driver.read("shop")
+
+
+def test_a_drain_waits_for_the_last_request(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=2)
+    clock.after(1.5, lambda: driver.set("s1", in_flight=0))
+    result = run("pool_drain", driver, members=["s1", "s2"])
+    assert driver.calls == [("hold_out", ("s1", "s2"))]
+    assert result["members"]["s1"] == {"waited": pytest.approx(1.5, abs=0.03), "in_flight_at_start": 2, "cut": 0}
+    assert result["members"]["s2"]["waited"] == 0
+    assert result["changed"] is True
+    assert result["before"] == {name: {"admin": "ready", "weight": 1} for name in ("s1", "s2")}
+    assert result["after"] == {name: {"admin": "out", "weight": 1} for name in ("s1", "s2")}
+    assert result["capacity"] == {"before": 4, "after": 2}
+
+
+def test_empty_once_is_not_drained(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=1)
+    clock.after(0.5, lambda: driver.set("s1", in_flight=0))
+    clock.after(0.55, lambda: driver.set("s1", queued=1))  # a queued request is handed over
+    clock.after(2.0, lambda: driver.set("s1", queued=0))
+    result = run("pool_drain", driver, members=["s1"], samples=5)
+    assert result["members"]["s1"]["waited"] == pytest.approx(2.0, abs=0.03)
+
+
+def test_a_reload_in_the_middle_is_mended(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=1)
+    driver.set("s2", admin=Admin.OUT)
+    clock.after(0.5, driver.reload)
+    clock.after(1.0, lambda: driver.set("s1", in_flight=0))
+    result = run("pool_drain", driver, members=["s1", "s2"])
+    assert driver.calls == [("hold_out", ("s1",)), ("hold_out", ("s1", "s2"))]
+    assert result["reloads_seen"] == 1
+    assert result["identity"] == "2"
+    assert driver.members["s1"].admin is driver.members["s2"].admin is Admin.OUT
+
+
+def test_a_reload_between_two_empty_samples_starts_the_count_again(driver: FakeDriver, clock: FakeClock) -> None:
+    clock.after(0.03, driver.reload)
+    result = run("pool_drain", driver, members=["s1"], samples=3)
+    assert result["reloads_seen"] == 1
+    assert clock.time - 1000 > 0.09
+
+
+def test_a_timeout_undoes_everything(driver: FakeDriver) -> None:
+    driver.set("s1", in_flight=3, weight=7)
+    driver.set("s2", admin=Admin.OUT)
+    with pytest.raises(TimedOut, match=r"s1 \(3\)") as error:
+        run("pool_drain", driver, members=["s1", "s2", "s3"], timeout=2)
+    assert error.value.facts["busy"] == {"s1": 3}
+    assert error.value.facts["undone"] is True
+    assert driver.calls[-2:] == [("prepare_return", ("s1", "s3")), ("put_back", ("s1", "s3"))]
+    assert [member.admin.value for member in driver.members.values()] == ["ready", "out", "ready", "ready"]
+
+
+def test_what_is_left_is_cut_when_asked(driver: FakeDriver) -> None:
+    driver.set("s1", in_flight=3)
+    result = run("pool_drain", driver, members=["s1", "s2"], timeout=2, on_timeout="cut")
+    assert result["members"]["s1"]["cut"] == 3
+    assert result["members"]["s2"]["cut"] == 0
+    assert ("cut", ("s1",)) in driver.calls
+    assert ("cut", ("s2",)) not in driver.calls
+
+
+def test_what_cannot_be_cut_ends_in_an_error(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "cut", lambda pool, names: 1)
+    driver.set("s1", in_flight=1)
+    with pytest.raises(TimedOut):
+        run("pool_drain", driver, members=["s1"], timeout=1, on_timeout="cut")
+    assert driver.members["s1"].admin is Admin.READY
+
+
+def test_an_error_after_the_first_write_undoes_it(driver: FakeDriver) -> None:
+    driver.fail["hold_out"] = Refused("no")
+    with pytest.raises(Refused) as error:
+        run("pool_drain", driver, members=["s1"], session_grace=2)
+    assert error.value.facts["undone"] is True
+    # It was never out: no need to put its health down, which could end what is in flight.
+    assert driver.calls == [("drain", ("s1",)), ("hold_out", ("s1",)), ("put_back", ("s1",))]
+
+
+def test_an_undo_that_fails_is_said(driver: FakeDriver) -> None:
+    driver.set("s1", in_flight=1)
+    driver.fail["prepare_return"] = Unreachable("gone")
+    with pytest.raises(TimedOut) as error:
+        run("pool_drain", driver, members=["s1"], timeout=1)
+    assert error.value.facts["undone"] is False
+    assert "gone" in error.value.facts["undo_error"]
+
+
+def test_a_member_that_somebody_puts_back_meanwhile(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=1)
+
+    def interfere() -> None:
+        driver.set("s1", in_flight=0, admin=Admin.READY)
+
+    clock.after(0.5, interfere)
+    with pytest.raises(ChangedByOther, match="made it ready again"):
+        run("pool_drain", driver, members=["s1", "s2"])
+    assert all(member.admin is Admin.READY for member in driver.members.values())
+
+
+def test_a_short_absence_is_waited_out(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=1)
+    clock.after(0.3, lambda: setattr(driver, "away", True))
+    clock.after(3.0, lambda: setattr(driver, "away", False))
+    clock.after(3.5, lambda: driver.set("s1", in_flight=0))
+    assert run("pool_drain", driver, members=["s1"])["members"]["s1"]["waited"] > 3
+
+
+def test_a_long_absence_is_not(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", in_flight=1)
+    clock.after(0.3, lambda: setattr(driver, "away", True))
+    with pytest.raises(Unreachable) as error:
+        run("pool_drain", driver, members=["s1"], timeout=100)
+    assert error.value.facts["undone"] is False
+    assert clock.time - 1000 < 15
+
+
+def test_the_session_grace_comes_first(driver: FakeDriver, clock: FakeClock) -> None:
+    clock.after(1.0, driver.reload)
+    result = run("pool_drain", driver, members=["s1"], session_grace=3)
+    assert [call[0] for call in driver.calls] == ["drain", "drain", "hold_out"]
+    assert result["reloads_seen"] == 1
+    assert clock.time - 1000 >= 3
+
+
+def test_the_floor(driver: FakeDriver) -> None:
+    driver.set("s3", health=Health.DOWN)
+    driver.set("s4", weight=0)
+    with pytest.raises(FloorBroken, match=r"leave 1 of 4.*s3 \(down\), s4 \(weight 0\)") as error:
+        run("pool_drain", driver, members=["s1"], floor=2)
+    assert error.value.facts["would_stay"] == ["s2"]
+    assert not driver.calls
+    run("pool_drain", driver, members=["s3"], floor=4)
+
+
+def test_the_floor_is_waited_for(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s3", health=Health.DOWN)
+    clock.after(2.0, lambda: driver.set("s3", health=Health.UP))
+    run("pool_drain", driver, members=["s1"], floor=3, wait_for_floor=5)
+    assert clock.time - 1000 >= 2
+
+
+def test_the_floor_holds_when_all_are_drained_already(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    assert run("pool_drain", driver, members=["s1"], floor=4)["changed"] is False
+
+
+def test_another_state_than_expected(driver: FakeDriver) -> None:
+    with pytest.raises(ChangedByOther):
+        run("pool_drain", driver, members=["s1"], expect={"s1": {"admin": "out", "weight": 1}})
+    assert not driver.calls
+    run("pool_drain", driver, members=["s1"], expect={"s1": {"admin": "ready", "weight": 1}})
+
+
+def test_a_return_waits_for_health(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", admin=Admin.OUT, health=Health.DOWN)
+    result = run("pool_return", driver, members=["s1", "s2"], timeout=5)
+    assert driver.calls == [("prepare_return", ("s1",))]
+    assert result["members"]["s1"] == {"waited": pytest.approx(0.5, abs=0.03), "health": "up", "checked": True}
+    assert result["after"]["s1"]["admin"] == "drain"
+    assert result["after"]["s2"]["admin"] == "ready"
+
+
+def test_only_the_ill_are_held_out_again(driver: FakeDriver) -> None:
+    driver.ill = {"s1"}
+    for name in ("s1", "s2"):
+        driver.set(name, admin=Admin.OUT, health=Health.DOWN, detail={"check_status": "L4CON", "check_desc": "no"})
+    with pytest.raises(Unhealthy, match="L4CON: no") as error:
+        run("pool_return", driver, members=["s1", "s2"], timeout=2)
+    assert error.value.facts["members"] == {"s1": "L4CON: no"}
+    assert driver.members["s1"].admin is Admin.OUT
+    assert driver.members["s2"].admin is Admin.DRAIN
+
+
+def test_a_ready_member_that_is_ill_is_not_touched(driver: FakeDriver) -> None:
+    driver.set("s1", health=Health.DOWN)
+    with pytest.raises(Unhealthy):
+        run("pool_return", driver, members=["s1"], timeout=1)
+    assert not driver.calls
+
+
+def test_a_reload_during_a_return_prepares_it_again(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.ill = {"s1"}
+    driver.set("s1", admin=Admin.OUT)
+    clock.after(0.3, driver.reload)
+    clock.after(1.0, lambda: driver.set("s1", health=Health.UP))
+    result = run("pool_return", driver, members=["s1"], timeout=5)
+    assert result["reloads_seen"] == 1
+    assert driver.calls == [("prepare_return", ("s1",))] * 2
+    assert driver.members["s1"].admin is Admin.DRAIN
+
+
+def settings(**values: tuple[str, int]) -> dict[str, dict[str, Any]]:
+    return {name: {"admin": admin, "weight": weight} for name, (admin, weight) in values.items()}
+
+
+def test_a_put_back_goes_to_what_was(driver: FakeDriver) -> None:
+    for name in ("s1", "s2", "s3"):
+        driver.set(name, admin=Admin.DRAIN)
+    wanted = settings(s1=("ready", 5), s2=("out", 1), s3=("drain", 1))
+    result = run("pool_put_back", driver, settings=wanted)
+    assert driver.calls == [("weigh", ("s1",)), ("hold_out", ("s2",)), ("put_back", ("s1",))]
+    assert result["after"] == wanted
+    assert run("pool_put_back", driver, settings=wanted)["changed"] is False
+
+
+def test_a_put_back_of_what_was_out_is_checked_first(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    run("pool_put_back", driver, settings=settings(s1=("ready", 1)))
+    assert driver.calls == [("prepare_return", ("s1",)), ("put_back", ("s1",))]
+
+
+def traffic(
+    driver: FakeDriver, clock: FakeClock, name: str, requests: int, errors: int = 0, every: float = 0.1
+) -> None:
+    def tick() -> None:
+        old = driver.members[name].counters
+        driver.set(name, counters=Counters(old.requests + requests, old.errors + errors, old.responses_5xx + errors))
+        clock.after(every, tick)
+
+    clock.after(every, tick)
+
+
+LOOK = {"requests": 50, "seconds": 2, "timeout": 10, "max_errors": 0}
+
+
+def look(driver: FakeDriver, **more: Any) -> dict[str, Any]:
+    result = run("pool_put_back", driver, settings=settings(s1=("ready", 1)), look={**LOOK, **more})
+    found: dict[str, Any] = result["members"]["s1"]
+    return found
+
+
+def test_the_look_passes_after_enough_requests_and_time(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", counters=Counters(1000, 100, 100))  # of before
+    traffic(driver, clock, "s1", 10)
+    found = look(driver)
+    assert found["look"] == "pass"
+    assert found["requests"] >= 50
+    assert found["errors"] == 0
+    assert 2 <= clock.time - 1000 < 3
+
+
+def test_the_look_fails_on_errors_at_once(driver: FakeDriver, clock: FakeClock) -> None:
+    traffic(driver, clock, "s1", 10, errors=1)
+    found = look(driver, max_errors=2)
+    assert (found["look"], found["errors"]) == ("fail", 3)
+    assert clock.time - 1000 < 1
+
+
+def test_the_look_fails_when_the_balancer_sees_it_down(driver: FakeDriver, clock: FakeClock) -> None:
+    clock.after(1.0, lambda: driver.set("s1", health=Health.DOWN))
+    found = look(driver)
+    assert found["look"] == "fail"
+    assert "down" in found["reason"]
+
+
+def test_the_look_cannot_tell_without_traffic(driver: FakeDriver, clock: FakeClock) -> None:
+    found = look(driver)
+    assert found["look"] == "inconclusive"
+    assert "0 of 50 requests" in found["reason"]
+    assert clock.time - 1000 >= 10
+
+
+def test_the_look_cannot_tell_when_somebody_takes_it_out(driver: FakeDriver, clock: FakeClock) -> None:
+    clock.after(1.0, lambda: driver.set("s1", admin=Admin.DRAIN))
+    found = look(driver)
+    assert found["look"] == "inconclusive"
+    assert "drain" in found["reason"]
+
+
+def test_the_look_goes_on_over_a_reload(driver: FakeDriver, clock: FakeClock) -> None:
+    traffic(driver, clock, "s1", 5)
+    clock.after(0.55, driver.reload)
+    found = look(driver, requests=60)
+    assert found["look"] == "pass"
+    assert found["requests"] >= 60
+
+
+def test_the_look_is_only_at_members_that_serve(driver: FakeDriver) -> None:
+    result = run("pool_put_back", driver, settings=settings(s1=("out", 1)), look=LOOK)
+    assert result["members"] == {"s1": {}}
+
+
+def test_weights_go_back_when_one_is_refused(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
+    weigh = driver.weigh
+
+    def refuse(pool: str, weights: Mapping[str, int]) -> None:
+        weigh(pool, {"s1": weights["s1"]})
+        if weights["s1"] == 9:
+            raise Refused("static")
+
+    monkeypatch.setattr(driver, "weigh", refuse)
+    with pytest.raises(Refused):
+        run("pool_weigh", driver, weights={"s1": 9, "s2": 9})
+    assert driver.members["s1"].weight == 1
+
+
+def test_draining_does_not_let_in_what_is_out(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    result = run("pool_member", driver, members=["s1", "s2"], state="draining")
+    assert driver.calls == [("drain", ("s2",))]
+    assert result["after"] == settings(s1=("out", 1), s2=("drain", 1))
+
+
+def test_ready_with_a_weight_weighs_before_it_serves(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT, health=Health.DOWN)
+    result = run("pool_member", driver, members=["s1"], state="ready", weight=9)
+    assert [call[0] for call in driver.calls] == ["prepare_return", "weigh", "put_back"]
+    assert result["after"] == settings(s1=("ready", 9))
+    assert result["members"]["s1"]["health"] == "up"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"state": "drained"}, {"state": "draining"}, {"state": "out"}, {"state": "ready"}, {"weight": 3}]
+    + [{"state": state, "weight": 3} for state in ("drained", "draining", "out", "ready")],
+)
+@pytest.mark.parametrize("admin", list(Admin))
+def test_check_mode_foretells_and_touches_nothing(driver: FakeDriver, admin: Admin, change: dict[str, Any]) -> None:
+    driver.set("s1", admin=admin)
+    foretold = run("pool_member", driver, check=True, members=["s1", "s2"], **change)
+    assert not driver.calls
+    done = run("pool_member", driver, members=["s1", "s2"], **change)
+    assert foretold["changed"] == done["changed"] == (done["before"] != done["after"])
+    assert foretold["diff"] == done["diff"]
+    live = {name: driver.members[name].setting for name in ("s1", "s2")}
+    assert done["after"] == {name: {"admin": one.admin.value, "weight": one.weight} for name, one in live.items()}
+    assert run("pool_member", driver, members=["s1", "s2"], **change)["changed"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("pool_drain", {"members": []}, "No member"),
+        ("pool_drain", {}, "No member"),
+        ("pool_drain", {"members": ["s1", "s1"]}, "named twice"),
+        ("pool_drain", {"members": ["s1;quit"]}, "characters"),
+        ("pool_drain", {"members": ["s1"], "pool": "a b"}, "characters"),
+        ("pool_drain", {"members": ["s1"], "pool": None}, "non-empty"),
+        ("pool_drain", {"members": ["s1"], "floor": -1}, "floor"),
+        ("pool_drain", {"members": ["s1"], "floor": "50%"}, "floor"),
+        ("pool_drain", {"members": ["s1"], "timeout": -1}, "timeout"),
+        ("pool_drain", {"members": ["s1"], "timeout": float("nan")}, "timeout"),
+        ("pool_drain", {"members": ["s1"], "samples": 0}, "samples"),
+        ("pool_drain", {"members": ["s1"], "interval": 0}, "interval"),
+        ("pool_drain", {"members": ["s1"], "on_timeout": "wait"}, "fail, cut"),
+        ("pool_drain", {"members": ["s1"], "expect": {"s1": {"admin": "x", "weight": 1}}}, "ready, drain, out"),
+        ("pool_return", {"members": "s1"}, "list"),
+        ("pool_put_back", {}, "settings"),
+        ("pool_put_back", {"settings": {"s1": {"admin": "ready"}}}, "weight"),
+        ("pool_put_back", {"settings": {"s1": {"admin": "ready", "weight": 300}}}, "0 to 256"),
+        ("pool_put_back", {"settings": {"s1": {"admin": "ready", "weight": 1}}, "look": 5}, "look"),
+        ("pool_weigh", {"weights": {"s1": 257}}, "0 to 256"),
+        ("pool_weigh", {"weights": {"s1": "many"}}, "s1"),
+        ("pool_weigh", {}, "weights"),
+        ("pool_member", {"members": ["s1"]}, "Neither"),
+        ("pool_member", {"members": ["s1"], "state": "gone"}, "drained"),
+        ("pool_member", {"members": ["s1"], "state": "drained", "weight": 999}, "0 to 256"),
+        ("pool_member", {"members": ["s1"], "state": "ready", "health_timeout": -1}, "health_timeout"),
+    ],
+)
+def test_bad_input_touches_nothing(driver: FakeDriver, name: str, params: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        run(name, driver, **params)
+    assert not driver.calls
+
+
+def test_an_unknown_driver() -> None:
+    with pytest.raises(BadInput, match="no driver 'f5'"):
+        operations.pool_drain({"driver": "f5", "pool": "shop", "members": ["s1"]}, False)
+
+
+def test_an_unknown_member_is_found_before_the_first_change(driver: FakeDriver) -> None:
+    for name, params in (
+        ("pool_drain", {"members": ["s1", "s9"]}),
+        ("pool_return", {"members": ["s1", "s9"]}),
+        ("pool_put_back", {"settings": settings(s1=("out", 1), s9=("out", 1))}),
+        ("pool_weigh", {"weights": {"s1": 5, "s9": 5}}),
+        ("pool_member", {"members": ["s1", "s9"], "state": "out"}),
+    ):
+        with pytest.raises(UnknownMember, match="s9"):
+            run(name, driver, **params)
+    assert not driver.calls
+
+
+@given(
+    traffic=st.lists(
+        st.tuples(st.floats(0, 20), st.sampled_from(["s1", "s2"]), st.integers(0, 3), st.integers(0, 2)), max_size=12
+    ),
+    reloads=st.lists(st.floats(0, 20), max_size=3),
+    samples=st.integers(1, 5),
+)
+def test_drained_is_never_said_of_a_busy_or_serving_member(
+    traffic: list[tuple[float, str, int, int]], reloads: list[float], samples: int
+) -> None:
+    """Whatever traffic and reloads do: either it is drained, or all is as it was."""
+    clock = FakeClock()
+    driver = FakeDriver(clock)
+    for at, name, in_flight, queued in traffic:
+        clock.after(at, lambda n=name, f=in_flight, q=queued: driver.set(n, in_flight=f, queued=q))  # type: ignore[misc]
+    for at in reloads:
+        clock.after(at, driver.reload)
+    try:
+        result = run("pool_drain", driver, members=["s1", "s2"], samples=samples, timeout=10)
+    except TimedOut:
+        assert all(member.admin is Admin.READY for member in driver.members.values())
+        return
+    for name in ("s1", "s2"):
+        assert driver.members[name].busy == 0
+        assert driver.members[name].admin is Admin.OUT
+        assert result["members"][name]["waited"] <= clock.time - 1000
+    assert result["identity"] == driver.identity()
