@@ -60,7 +60,7 @@ class Clients:
         self._extra = [pair for pair in self._extra if pair[0].lower() != "host"]
         quick, long = (Pool(settings.keepalive_connections, dumb=settings.dumb) for _ in range(2))
         # Long requests are clients of their own, or the quick ones would find few idle connections.
-        self._pools = {
+        self._pools: dict[Kind, Pool] = {
             kind: long if kind in (Kind.SLOW, Kind.STREAM) else quick
             for kind in Kind
             if kind not in (Kind.CLOSE, Kind.WEBSOCKET)

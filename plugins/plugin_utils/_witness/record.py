@@ -14,6 +14,7 @@ a POST. A path that ends with ``.gz`` is compressed.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -148,7 +149,11 @@ class RequestLog:
 
     def _give_up(self, exc: OSError) -> None:
         self.error = f"the log stopped: {exc.strerror or exc}"
-        self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            # What it still holds cannot be written either.
+            with contextlib.suppress(OSError):
+                file.close()
         self._lines.clear()
 
 
