@@ -64,6 +64,7 @@ class Member:
     weight: int  # in the balancer's unit
     in_flight: int  # requests or connections now, all processes of the balancer summed
     queued: int  # waiting for this very member
+    undecided: int = 0  # clients of leaving processes that are idle now and may still be sent to it
     backup: bool = False
     counters: Counters = field(default_factory=Counters)
     detail: Mapping[str, Any] = field(default_factory=dict)  # the balancer's own words, for people
@@ -75,7 +76,7 @@ class Member:
     @property
     def busy(self) -> int:
         """Everything that would be lost if the member stopped now."""
-        return self.in_flight + self.queued
+        return self.in_flight + self.queued + self.undecided
 
     @property
     def in_service(self) -> bool:

@@ -327,7 +327,8 @@ class _Work:
             **_outcome(before, after),
             "identity": before.identity,
             "members": {
-                member.name: {"waited": 0.0, "in_flight_at_start": member.busy, "cut": 0} for member in members
+                member.name: {"waited": 0.0, "in_flight_at_start": member.busy, "cut": 0, "undecided": 0}
+                for member in members
             },
             "capacity": {
                 "before": capacity,
@@ -437,12 +438,17 @@ class _Work:
             if self._clock.now() >= deadline and not confirmed:
                 if drain.on_timeout == "fail":
                     raise self._not_empty(drain, names, busy)
+                if self._only_undecided(names, result):
+                    return
                 left = [name for name in names if busy[name]] or list(names)
                 self._cut(left, result)
                 deadline = self._clock.now() + drain.interval
                 if self._clock.now() - start > drain.timeout + _CUT_LIMIT:
                     raise self._not_empty(drain, names, busy)
-            self._rest(drain.interval)
+            if confirmed:
+                self._clock.sleep(drain.interval)  # a few confirmations, however expensive
+            else:
+                self._rest(drain.interval)
 
     def _sample(self, names: Sequence[str], identity: str) -> tuple[str, dict[str, int], bool]:
         """The process, how busy each member is, and whether all are empty and out of service for certain."""
@@ -462,6 +468,17 @@ class _Work:
         busy = {member.name: member.busy for member in members}
         return pool.identity, busy, pool.identity == identity and not any(busy.values())
 
+    def _only_undecided(self, names: Sequence[str], result: dict[str, Any]) -> bool:
+        """Whether all that is left are idle clients of leaving processes: nothing is there to be cut."""
+        pool = self.read(names)
+        members = pool.chosen(names)
+        if any(member.in_flight or member.queued or member.admin is not Admin.OUT for member in members):
+            return False
+        for member in members:
+            result["members"][member.name]["undecided"] = member.undecided
+        result["identity"] = pool.identity
+        return True
+
     def _cut(self, names: Sequence[str], result: dict[str, Any]) -> None:
         for name in names:
             result["members"][name]["cut"] += self._driver.cut(self._pool, [name])
@@ -469,6 +486,12 @@ class _Work:
     def _not_empty(self, drain: _Drain, names: Sequence[str], busy: Mapping[str, int]) -> TimedOut:
         left = {name: busy[name] for name in names if busy[name]}
         words = ", ".join(f"{name} ({count})" for name, count in left.items()) or "none for certain"
+        undecided = self._undecided(list(left))
+        if undecided:
+            words += (
+                f". Among them are {undecided} idle clients of an older process of the balancer, which was reloaded; "
+                "their next request may still go there"
+            )
         return TimedOut(
             f"Still in flight after {drain.timeout:g} s on {self._pool!r}: {words}.",
             "Give it more time, or allow what is left at the limit to be cut.",
@@ -476,6 +499,12 @@ class _Work:
             busy=left,
             work=self._work_left(list(left)),
         )
+
+    def _undecided(self, names: Sequence[str]) -> int:
+        try:
+            return max((member.undecided for member in self.read(names).chosen(names)), default=0)
+        except RolloutError:
+            return 0  # only words for people
 
     def _work_left(self, names: Sequence[str]) -> list[dict[str, str]]:
         try:

@@ -139,6 +139,10 @@ pools:
         queued:
           description: Requests that wait for this very member.
           type: int
+        undecided:
+          description: >-
+            Idle clients of older processes of the balancer, after a reload, whose next request may still go to it.
+          type: int
         backup:
           description: Whether it serves only when the others do not.
           type: bool

@@ -95,7 +95,8 @@ options:
     description:
       - What to do when something is still in flight after O(drain_timeout).
       - V(fail) puts the members back to what they were and fails, and says who is busy with what.
-      - V(cut) ends what is left, and returns how much that was.
+      - V(cut) ends what is left, and returns how much that was. It does not wait for idle clients of a worker that leaves
+        after a reload either, whose next request may fail then; it returns how many they are.
     type: str
     choices: [fail, cut]
     default: fail
@@ -111,6 +112,9 @@ notes:
   - Where a member has an agent check, it is switched off when the member is taken out, as its word could put the member
     back, and switched on again when the member is put back.
   - A reload of HAProxy forgets what was set at run time. It is seen and mended while this module runs, not after.
+  - A worker of HAProxy that leaves after a reload takes no more commands. Idle clients that it keeps, as it does with
+    C(option idle-close-on-response), may still be sent to any member that was in service before the reload. So a member is
+    drained only when such clients are gone, which C(timeout http-keep-alive) limits.
   - Holding a member out with a weight of 0 is not the same, as clients that are tied to it still reach it.
 seealso:
   - module: zerodrop.rollout.pool_info
@@ -179,12 +183,12 @@ reloads_seen:
   sample: 0
 members:
   description:
-    - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing) and C(cut) (how
-      much was ended at the limit).
+    - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing), C(cut) (how
+      much was ended at the limit) and C(undecided) (idle clients of older workers that were not waited for).
     - For each member that was put back, C(health), C(checked) (whether the balancer has a check of its own) and C(waited).
   returned: when O(state) is given
   type: dict
-  sample: {web1: {cut: 0, in_flight_at_start: 4, waited: 0.041}}
+  sample: {web1: {cut: 0, in_flight_at_start: 4, undecided: 0, waited: 0.041}}
 capacity:
   description: How many members of the pool were in service before, and how many without those that were taken out.
   returned: when members are taken out

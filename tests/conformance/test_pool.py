@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 from collections.abc import Mapping
@@ -200,6 +201,33 @@ def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dic
     apps["s1"].kill()
     assert [each.wait() for each in slow].count("s1") == 1
     assert result["members"]["s1"]["waited"] > 0.5
+
+
+def test_idle_clients_of_an_older_process_lose_nothing(balancer: Balancer, apps: dict[str, App]) -> None:
+    pool = pool_of(apps)
+    balancer.start([pool])
+    clients = [http.client.HTTPConnection("127.0.0.1", pool.port, timeout=10) for _ in range(8)]
+
+    def ask(client: http.client.HTTPConnection) -> int:
+        client.request("GET", "/")
+        with client.getresponse() as answer:
+            answer.read()
+            return answer.status
+
+    assert [ask(client) for client in clients] == [200] * 8
+    old = balancer.driver().identity()
+    balancer.reload()
+    wait_for(lambda: balancer.driver().read("shop").identity != old)
+    statuses: list[int] = []
+    speaker = threading.Timer(0.7, lambda: statuses.extend(ask(client) for client in clients))
+    speaker.start()
+    result = operations.pool_drain({**balancer.params("shop"), "members": ["s1"]}, False)
+    apps["s1"].kill()
+    speaker.join()
+    for client in clients:
+        client.close()
+    assert statuses == [200] * 8
+    assert result["members"]["s1"]["undecided"] == 0
 
 
 def test_what_an_older_process_still_serves_can_be_cut(balancer: Balancer, apps: dict[str, App]) -> None:

@@ -69,7 +69,7 @@ class Glance:
     """What a wait looks at again and again: much cheaper than a pool."""
 
     identity: str
-    busy: Mapping[str, int]  # in flight and queued, for each member that was asked for
+    busy: Mapping[str, int]  # `Member.busy` for each member that was asked for
 
 
 class Driver(abc.ABC):

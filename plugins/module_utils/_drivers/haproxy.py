@@ -11,6 +11,8 @@ What makes this more than a few commands:
   says success. So every answer tells which process gave it, the master tells
   which process serves, and a change counts only when it is read back from that one.
 * A leaving worker still serves what it has. So in flight is summed over all of them.
+* With `option idle-close-on-response` it also serves each idle client once more, and
+  takes no command about a server any longer. So these clients count until they are gone.
 * The status text hides administrative states. So the bits are read, never the text.
 """
 
@@ -88,6 +90,15 @@ class _Snapshot:
         return self.statistics.text(self.statistics.rows[name], "tracked")
 
 
+@dataclass(frozen=True)
+class _Older:
+    """What a leaving worker has of one pool."""
+
+    pid: int
+    statistics: replies.Statistics
+    out: frozenset[str]  # members that were out when it was told to leave; it sends nothing there
+
+
 class HAProxyDriver(Driver):
     """The HAProxy on this host."""
 
@@ -109,7 +120,7 @@ class HAProxyDriver(Driver):
         self._notes = notes
         # Numbers of pools and servers, by process and pool: they may differ after a reload.
         self._ids: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
-        self._leaving_pool_ids: dict[tuple[int, str], int] = {}
+        self._older: dict[tuple[int, str], tuple[int, frozenset[str]]] = {}
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], clock: Clock) -> HAProxyDriver:
@@ -165,7 +176,8 @@ class HAProxyDriver(Driver):
     def read(self, pool: str) -> Pool:
         pool_name(pool)
         snapshot, leaving = self._settled(lambda: self._snapshot(pool))
-        older = [found for found in (self._leaving(pid, pool) for pid in leaving) if found is not None]
+        older = self._leaving(leaving, pool)
+        undecided = {one.pid: self._undecided(one.pid) for one in older}
         statistics = snapshot.statistics
         queued = 0
         if statistics is not None and "BACKEND" in statistics.rows:
@@ -173,7 +185,7 @@ class HAProxyDriver(Driver):
         return Pool(
             name=pool,
             identity=snapshot.process.identity,
-            members=tuple(self._member(snapshot, server, older) for server in snapshot.servers.values()),
+            members=tuple(self._member(snapshot, server, older, undecided) for server in snapshot.servers.values()),
             queued=queued,
             leaving=len(leaving),
         )
@@ -182,10 +194,14 @@ class HAProxyDriver(Driver):
         pool_name(pool)
         (process, statistics), leaving = self._settled(lambda: self._glance(pool, names))
         busy = {name: sum(statistics.busy(name)) for name in names}
-        for pid in leaving:
-            older = self._leaving(pid, pool)
-            for name in names if older is not None else ():
-                busy[name] += sum(older.busy(name)) if older is not None else 0
+        for older in self._leaving(leaving, pool):
+            for name in names:
+                busy[name] += sum(older.statistics.busy(name))
+            # Asked only of a member that is empty otherwise: it is dearer than the rest.
+            open_to = [name for name in names if not busy[name] and name not in older.out]
+            undecided = self._undecided(older.pid) if open_to else 0
+            for name in open_to:
+                busy[name] += undecided
         return Glance(process.identity, busy)
 
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
@@ -404,43 +420,65 @@ class HAProxyDriver(Driver):
             return None
         return replies.processes(self._master.ask("show proc"))
 
-    def _leaving(self, pid: int, pool: str) -> replies.Statistics | None:
-        """What a leaving worker has of this pool; None when it has gone, or never knew the pool."""
+    def _leaving(self, pids: Sequence[int], pool: str) -> list[_Older]:
+        """What the leaving workers have of this pool; nothing of one that has gone, or never knew the pool."""
+        found = []
+        for pid in pids:
+            if (pid, pool) not in self._older:
+                answer = self._ask_leaving(pid, f"show servers state {pool}")
+                try:
+                    servers = replies.servers_state(answer, pool) if answer else []
+                except UnknownPool:
+                    servers = []
+                if not answer:
+                    continue
+                out = frozenset(server.name for server in servers if server.admin_bits & replies.ANY_MAINT)
+                self._older[pid, pool] = (servers[0].pool_id if servers else 0), out
+            pool_id, out = self._older[pid, pool]
+            answer = self._ask_leaving(pid, f"show stat {pool_id} {_SERVERS} -1") if pool_id else ""
+            if answer:
+                found.append(_Older(pid, replies.Statistics(answer), out))
+        return found
+
+    def _undecided(self, pid: int) -> int:
+        """Clients of a leaving worker that are on no server now, and may send one more request to any."""
+        answer = self._ask_leaving(pid, "show info")
+        connections = replies.current_connections(answer) if answer else 0
+        if not connections:
+            return 0
+        on_a_server = [one for one in replies.sessions(self._ask_leaving(pid, "show sess")) if one.member != "<none>"]
+        return max(0, connections - len(on_a_server))
+
+    def _ask_leaving(self, pid: int, command: str) -> str:
+        """The answer of a leaving worker; empty when it has gone."""
         if self._master is None:
-            return None
-        key = pid, pool
-        if key not in self._leaving_pool_ids:
-            answer = self._master.ask(f"@!{pid} show servers state {pool}")
-            if _is_gone(answer):
-                return None
-            try:
-                servers = replies.servers_state(answer, pool)
-            except UnknownPool:
-                servers = []
-            self._leaving_pool_ids[key] = servers[0].pool_id if servers else 0
-        pool_id = self._leaving_pool_ids[key]
-        if not pool_id:
-            return None
-        answer = self._master.ask(f"@!{pid} show stat {pool_id} {_SERVERS} -1")
-        return None if _is_gone(answer) else replies.Statistics(answer)
+            return ""
+        answer = self._master.ask(f"@!{pid} {command}")
+        return "" if answer.startswith("Can't find the target") else answer
 
     def _sessions(self) -> list[tuple[int, replies.Session]]:
         """All clients' sessions, with the leaving worker that has them (0 for the current one)."""
         found = [(0, session) for session in replies.sessions(self._socket.ask("show sess"))]
         processes = self._processes()
-        if self._master is not None and processes is not None:
+        if processes is not None:
             for pid in processes.leaving:
-                answer = self._master.ask(f"@!{pid} show sess")
+                answer = self._ask_leaving(pid, "show sess")
                 found += [(pid, session) for session in replies.sessions(answer)]
         return found
 
-    def _member(self, snapshot: _Snapshot, server: replies.ServerState, older: Sequence[replies.Statistics]) -> Member:
+    def _member(
+        self,
+        snapshot: _Snapshot,
+        server: replies.ServerState,
+        older: Sequence[_Older],
+        undecided: Mapping[int, int],
+    ) -> Member:
         statistics = snapshot.statistics
         row = statistics.rows.get(server.name) if statistics is not None else None
         if statistics is None or row is None:
             raise BadReply(f"HAProxy names the server {server.name!r} in one answer and not in the other.")
         in_flight, queued = statistics.busy(server.name)
-        leaving = [one.busy(server.name) for one in older]
+        leaving = [one.statistics.busy(server.name) for one in older]
         tracked_by = statistics.text(row, "tracked")
         return Member(
             name=server.name,
@@ -451,6 +489,7 @@ class HAProxyDriver(Driver):
             weight=server.weight,
             in_flight=in_flight + sum(one[0] for one in leaving),
             queued=queued + sum(one[1] for one in leaving),
+            undecided=sum(undecided[one.pid] for one in older if server.name not in one.out),
             backup=statistics.text(row, "bck") == "1",
             counters=Counters(
                 requests=statistics.number(row, "stot"),
@@ -476,10 +515,6 @@ class HAProxyDriver(Driver):
 
 def _rows(answer: str) -> str:
     return answer.partition("\n")[2]
-
-
-def _is_gone(answer: str) -> bool:
-    return answer.startswith("Can't find the target")
 
 
 def _agent_off(server: replies.ServerState, target: str) -> list[str]:

@@ -231,7 +231,7 @@ class Statistics:
             # A quote is rare (a check's last words), and splitting is several times faster.
             rows = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
             name = self._columns["svname"]
-            self.rows: Dict[str, List[str]] = {row[name]: row for row in rows}
+            self.rows: dict[str, list[str]] = {row[name]: row for row in rows}
         except (csv.Error, IndexError):
             raise _bad("show stat", answer) from None
 

@@ -88,6 +88,8 @@ class FakeHAProxy:
         self.master_says: list[int] = []  # the current workers; the one that answers when empty
         self.old: dict[int, dict[str, int]] = {}  # leaving workers, with what each serves by member
         self.servers = {name: Server(name, number) for number, name in enumerate(("s1", "s2"), 1)}
+        self.old_clients = 0
+        self.old_sessions: list[str] = []  # the server of each
         self.answers: dict[str, str] = {}  # overrides
         self.before: Callable[[str], None] = lambda command: None
         self.level = "admin"
@@ -190,6 +192,11 @@ class FakeHAProxy:
             return f"Can't find the target PID matching the prefix '@!{pid}'\n"
         if command == "show servers state shop":
             return STATE_HEADER + "".join(server.state() for server in self.servers.values()) + "\n"
+        if command == "show info":
+            return f"Version: 2.6.12\nPid: {pid}\nStopping: 1\nCurrConns: {self.old_clients}\n\n"
+        if command == "show sess":
+            line = "0x7f62: proto=tcpv4 src=192.0.2.1:53 fe=in be=shop srv={} ts=00 epoch=0 age=4s\n"
+            return "".join(line.format(server) for server in self.old_sessions) + "\n"
         assert command == "show stat 3 4 -1", command
         rows = []
         for name, scur in self.old[pid].items():
@@ -240,6 +247,24 @@ def test_what_leaving_workers_serve_is_added(fake: FakeHAProxy) -> None:
     assert pool.leaving == 2
     assert dict(driver.glance("shop", ["s1", "s2"]).busy) == {"s1": 6, "s2": 0}
     assert [member.in_flight for member in fake.driver(master=False).read("shop").members] == [1, 0]
+
+
+def test_idle_clients_of_a_leaving_worker_count(fake: FakeHAProxy) -> None:
+    fake.old = {90: {"s1": 0, "s2": 0}}
+    fake.old_clients, fake.old_sessions = 5, ["s2", "<none>"]
+    driver = fake.driver()
+    assert [member.undecided for member in driver.read("shop").members] == [4, 4]
+    assert dict(driver.glance("shop", ["s1"]).busy) == {"s1": 4}
+    fake.old_clients = 1
+    assert dict(driver.glance("shop", ["s1"]).busy) == {"s1": 0}
+
+
+def test_a_member_that_was_out_before_the_reload_is_safe_from_them(fake: FakeHAProxy) -> None:
+    fake.old, fake.old_clients = {90: {"s1": 0}}, 5
+    fake.servers["s1"].bits = 1
+    driver = fake.driver()
+    assert [member.undecided for member in driver.read("shop").members] == [0, 5]
+    assert dict(driver.glance("shop", ["s1"]).busy) == {"s1": 0}
 
 
 def test_the_commands_of_a_member_that_goes_out_and_comes_back(fake: FakeHAProxy) -> None:

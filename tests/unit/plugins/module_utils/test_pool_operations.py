@@ -169,7 +169,12 @@ def test_a_drain_waits_for_the_last_request(driver: FakeDriver, clock: FakeClock
     clock.after(1.5, lambda: driver.set("s1", in_flight=0))
     result = run("pool_drain", driver, members=["s1", "s2"])
     assert driver.calls == [("hold_out", ("s1", "s2"))]
-    assert result["members"]["s1"] == {"waited": pytest.approx(1.5, abs=0.03), "in_flight_at_start": 2, "cut": 0}
+    assert result["members"]["s1"] == {
+        "waited": pytest.approx(1.5, abs=0.03),
+        "in_flight_at_start": 2,
+        "cut": 0,
+        "undecided": 0,
+    }
     assert result["members"]["s2"]["waited"] == 0
     assert result["changed"] is True
     assert result["before"] == {name: {"admin": "ready", "weight": 1} for name in ("s1", "s2")}
@@ -223,6 +228,25 @@ def test_what_is_left_is_cut_when_asked(driver: FakeDriver) -> None:
     assert result["members"]["s2"]["cut"] == 0
     assert ("cut", ("s1",)) in driver.calls
     assert ("cut", ("s2",)) not in driver.calls
+
+
+def test_idle_clients_of_a_leaving_process_are_waited_for(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", undecided=4)
+    clock.after(3, lambda: driver.set("s1", undecided=0))
+    assert run("pool_drain", driver, members=["s1"])["members"]["s1"]["waited"] == pytest.approx(3, abs=0.03)
+
+
+def test_idle_clients_of_a_leaving_process_are_named(driver: FakeDriver) -> None:
+    driver.set("s1", undecided=4)
+    with pytest.raises(TimedOut, match="4 idle clients of an older process"):
+        run("pool_drain", driver, members=["s1"], timeout=1)
+
+
+def test_idle_clients_cannot_be_cut_and_are_counted(driver: FakeDriver) -> None:
+    driver.set("s1", undecided=4)
+    result = run("pool_drain", driver, members=["s1", "s2"], timeout=1, on_timeout="cut")
+    assert [result["members"][name]["undecided"] for name in ("s1", "s2")] == [4, 0]
+    assert ("cut", ("s1",)) not in driver.calls
 
 
 def test_what_cannot_be_cut_ends_in_an_error(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:
