@@ -416,9 +416,9 @@ def release(params: Mapping[str, Any], check: bool, run: Run = run_command) -> d
         with _clear_errors(store.base):
             current = store.current()
         result.update(before=current, after=current, pruned=[], restarted=False, seconds=staged["seconds"])
-        listed = {"before": {"staged": not staged["changed"]}, "after": {"staged": True}}
-        result["diff"] = listed
-    result["path"] = store.path(params["version"])
+        result["diff"] = {"before": {"staged": not staged["changed"]}, "after": {"staged": True}}
+    # Not "path": Ansible would add the directory's own "mode", "state" and more to the result.
+    result["directory"] = store.path(params["version"])
     info = release_info({"base": params["base"]}, check)
     result.update(previous=info["previous"] if not check else result.get("previous"), releases=info["releases"])
     return result
@@ -438,7 +438,7 @@ def _checksum(params: Mapping[str, Any]) -> str:
             "checksum is needed: without it nobody knows whether this is the artefact that was meant.",
             "Give it as sha256:HEX, such as 'sha256sum FILE' prints it.",
         )
-    kind, _, digest = value.partition(":")
+    kind, _colon, digest = value.partition(":")
     if kind not in _DIGESTS or not re.match(r"[0-9a-fA-F]+\Z", digest) or len(digest) != _DIGESTS[kind]:
         raise BadInput(
             f"checksum {value!r} is not a checksum.",
@@ -451,7 +451,7 @@ def _mode(params: Mapping[str, Any]) -> int:
     mode = text(params, "mode") or "0755"
     if not _MODE.match(mode):
         raise BadInput(f"mode {mode!r} is not a mode.", "It has four octal digits in quotes, such as '0750'.")
-    if not int(mode, 8) & 0o500 == 0o500:
+    if int(mode, 8) & 0o500 != 0o500:
         raise BadInput(f"mode {mode!r} would keep the owner out of the release.")
     return int(mode, 8)
 

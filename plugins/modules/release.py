@@ -184,7 +184,7 @@ version:
   type: str
   returned: success
   sample: "2.0"
-path:
+directory:
   description: The release's directory.
   type: str
   returned: success
