@@ -79,7 +79,8 @@ core-2.21: setup-2.21
 quick: setup-python
 	@scripts/step 'unit tests ($(CORE))' pytest -q tests/unit
 
-demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken is refused, KEEP=1 leaves it up, KEEP=1 leaves the lab up
+demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken is refused, KEEP=1 leaves it up
+	@scripts/setup lab
 	@python -m demo $(if $(KEEP),--keep) $(VERSION)
 
 bench: setup ## Wall time and lost requests, ours against the floor and the peers
