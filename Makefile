@@ -26,7 +26,8 @@ help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
 setup: ## All that the other targets need; quick when it is there
-	@scripts/setup python balancer lab
+	@scripts/setup python balancer
+	@python -m lab images
 
 setup-2.21: ## The same with ansible-core 2.21, where a Python 3.12 exists
 	@CORE=2.21 scripts/setup python
@@ -70,7 +71,7 @@ integration: setup ## The collection on the hosts of the lab
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)
 
-test: setup lint sanity core-2.21 ## Everything, the quick checks first
+test: lint sanity core-2.21 setup ## Everything, the quick checks first
 	@pytest -q
 
 core-2.21: setup-2.21
@@ -80,7 +81,6 @@ quick: setup-python
 	@scripts/step 'unit tests ($(CORE))' pytest -q tests/unit
 
 demo: setup-python ## A fleet upgraded under load, in the lab; VERSION=broken is refused, KEEP=1 leaves it up
-	@scripts/setup lab
 	@python -m demo $(if $(KEEP),--keep) $(VERSION)
 
 bench: setup ## Wall time and lost requests, ours against the floor and the peers
