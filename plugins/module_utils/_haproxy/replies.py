@@ -272,7 +272,7 @@ def processes(answer: str) -> Processes:
         fields = line.split()
         if line.startswith("#"):
             section = line[1:].strip()
-        elif len(fields) > 1 and fields[1] == "worker" and fields[0].isdigit():
+        elif fields and fields[0].isdigit():
             found.setdefault(section, []).append(int(fields[0]))
     return Processes(current=tuple(found["workers"]), leaving=tuple(found["old workers"]))
 

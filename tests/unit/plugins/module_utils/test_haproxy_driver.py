@@ -480,9 +480,15 @@ def test_a_socket_that_answers_rubbish(fake: FakeHAProxy, rubbish: str) -> None:
     assert not fake.changes
 
 
-@pytest.mark.parametrize("path", ["ipv4@127.0.0.1:9999", "127.0.0.1:9999", "localhost:80", "relative.sock", "/a/../b"])
+@pytest.mark.parametrize("path", ["ipv4@127.0.0.1:9999", "127.0.0.1:9999", "localhost:80", "abns@haproxy"])
 def test_only_unix_sockets(path: str) -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match="network address"):
+        HAProxyDriver(path, None)
+
+
+@pytest.mark.parametrize("path", ["relative.sock", "/a/../b", "/a\nb"])
+def test_only_absolute_paths(path: str) -> None:
+    with pytest.raises(BadInput, match="absolute path"):
         HAProxyDriver(path, None)
 
 

@@ -72,6 +72,11 @@ def test_statistics() -> None:
     assert statistics.number(statistics.rows["s1"], "no such column") == 0
 
 
+def test_statistics_with_a_broken_quote() -> None:
+    with pytest.raises(BadReply):
+        replies.Statistics('# pxname,svname,\n\r"')
+
+
 @pytest.mark.parametrize("scur", ["", "x", "-1"])
 def test_how_busy_a_server_is_must_be_there(scur: str) -> None:
     statistics = replies.Statistics(f"# pxname,svname,qcur,scur,\nbe,s1,0,{scur},\n")

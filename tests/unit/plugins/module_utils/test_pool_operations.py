@@ -189,6 +189,7 @@ def test_empty_once_is_not_drained(driver: FakeDriver, clock: FakeClock) -> None
     clock.after(2.0, lambda: driver.set("s1", queued=0))
     result = run("pool_drain", driver, members=["s1"], samples=5)
     assert result["members"]["s1"]["waited"] == pytest.approx(2.0, abs=0.03)
+    assert clock.time - 1000 >= 2.0 + 4 * 0.02  # all five after the queue had gone
 
 
 def test_a_reload_in_the_middle_is_mended(driver: FakeDriver, clock: FakeClock) -> None:
