@@ -442,6 +442,7 @@ def test_the_look_fails_when_the_balancer_sees_it_down(driver: FakeDriver, clock
     found = look(driver)
     assert found["look"] == "fail"
     assert "down" in found["reason"]
+    assert clock.time - 1000 < 1.5  # at once, not at the limit
 
 
 def test_the_look_cannot_tell_without_traffic(driver: FakeDriver, clock: FakeClock) -> None:
@@ -464,6 +465,7 @@ def test_the_look_goes_on_over_a_reload(driver: FakeDriver, clock: FakeClock) ->
     found = look(driver, requests=60)
     assert found["look"] == "pass"
     assert found["requests"] >= 60
+    assert clock.time - 1000 < 2.1  # what was served before the reload counts
 
 
 def test_the_look_is_only_at_members_that_serve(driver: FakeDriver) -> None:
