@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import lab
-from lab import Description, Lab, LabError
+from lab import Description, Lab, LabError, prerequisites
 
 from . import output, playbook, proof, site_files
 
@@ -48,6 +48,7 @@ def demo(arguments: argparse.Namespace) -> int:
     """Show it; 0 when everything was shown."""
     version, broken = arguments.version, arguments.version == BROKEN
     folder: Path = arguments.dir.resolve()
+    prerequisites.ensure()
     lab.reap()  # a demo that was killed left its servers up
     output.heading("Six servers behind HAProxy, each with systemd and SSH of its own, as containers")
     output.say("The first time their images are built, which takes minutes; then they start in seconds.")
