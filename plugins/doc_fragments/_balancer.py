@@ -10,6 +10,15 @@ class ModuleDocFragment:
     # How to reach the balancer; mirrors module_utils/_argspec.py.
     DOCUMENTATION = r"""
 options:
+  balancers:
+    description:
+      - The balancers of a fleet, as hosts of the inventory. All are then reached at once, in one step, from the controller;
+        which host the task itself runs for does not matter, so give it O(ignore:run_once=true) or run it for C(localhost).
+      - When one of them refuses or cannot be reached, what was changed on the others is undone, and the task fails.
+      - RV(ignore:balancers) in the result then has the result of each by its name.
+      - When it is not given, the module works on the balancer of the task's own host.
+    type: list
+    elements: str
   driver:
     description:
       - The kind of balancer that runs on this host.

@@ -3,17 +3,38 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Options that several modules share; ``doc_fragments/_balancer.py`` documents them."""
+"""The options of the modules that also run as an action on a whole fleet; their documentation is the modules' own."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+_BALANCER: Mapping[str, Any] = {
+    "balancers": {"type": "list", "elements": "str"},
+    "driver": {"type": "str", "choices": ["haproxy"], "default": "haproxy"},
+    "socket": {"type": "str"},
+    "master_socket": {"type": "str"},
+}
 
-def balancer_options() -> dict[str, dict[str, Any]]:
-    """How to reach the balancer of this host."""
-    return {
-        "driver": {"type": "str", "choices": ["haproxy"], "default": "haproxy"},
-        "socket": {"type": "str"},
-        "master_socket": {"type": "str"},
-    }
+POOL_INFO: Mapping[str, Any] = {
+    **_BALANCER,
+    "pool": {"type": "str"},
+    "rights": {"type": "bool", "default": False},
+}
+
+POOL_MEMBER: Mapping[str, Any] = {
+    **_BALANCER,
+    "pool": {"type": "str", "required": True},
+    "members": {"type": "list", "elements": "str", "required": True},
+    "state": {"type": "str", "choices": ["drained", "draining", "out", "ready"]},
+    "weight": {"type": "int"},
+    "floor": {"type": "int"},
+    "wait_for_floor": {"type": "float", "default": 0},
+    "session_grace": {"type": "float", "default": 0},
+    "drain_timeout": {"type": "float", "default": 60},
+    "drain_samples": {"type": "int", "default": 3},
+    "poll_interval": {"type": "float", "default": 0.02},
+    "on_drain_timeout": {"type": "str", "choices": ["fail", "cut"], "default": "fail"},
+    "health_timeout": {"type": "float", "default": 60},
+}

@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any, Callable, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any, Callable
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 
@@ -31,7 +32,7 @@ OPERATIONS: Mapping[str, str] = {
     "member_gate": "_member",
 }
 
-Operation = Callable[[Mapping[str, Any], bool], Dict[str, Any]]
+Operation = Callable[[Mapping[str, Any], bool], dict[str, Any]]
 
 
 def operation(name: str) -> Operation:

@@ -56,6 +56,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+balancers:
+  description: The result of each balancer, by its name in the inventory; the values below then stand in there.
+  returned: when O(balancers) is given
+  type: dict
 capabilities:
   description: What this balancer can do.
   returned: success
@@ -161,20 +165,13 @@ pools:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import balancer_options
+from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import POOL_INFO
 from ansible_collections.zerodrop.rollout.plugins.module_utils._module import run_module
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_operations import pool_read
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **balancer_options(),
-            "pool": {"type": "str"},
-            "rights": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=dict(POOL_INFO), supports_check_mode=True)
     run_module(module, pool_read)
 
 

@@ -137,6 +137,14 @@ EXAMPLES = r"""
     health_timeout: 30
   become: true
 
+- name: Take a member out of every balancer of the fleet, in one step
+  zerodrop.rollout.pool_member:
+    balancers: "{{ groups['lb'] }}"
+    pool: shop
+    members: [web1]
+    state: drained
+  run_once: true
+
 - name: Let sessions end for five minutes, and then cut what is left after another minute
   zerodrop.rollout.pool_member:
     pool: shop
@@ -156,6 +164,14 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+balancers:
+  description: The result of each balancer, by its name in the inventory; the values below then stand in there.
+  returned: when O(balancers) is given
+  type: dict
+undone:
+  description: For each balancer on which a change had to be undone, whether that went well.
+  returned: when O(balancers) is given and one of them failed
+  type: dict
 pool:
   description: The pool.
   returned: success
@@ -215,30 +231,13 @@ facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import balancer_options
+from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import POOL_MEMBER
 from ansible_collections.zerodrop.rollout.plugins.module_utils._module import run_module
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_operations import pool_member
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            **balancer_options(),
-            "pool": {"type": "str", "required": True},
-            "members": {"type": "list", "elements": "str", "required": True},
-            "state": {"type": "str", "choices": ["drained", "draining", "out", "ready"]},
-            "weight": {"type": "int"},
-            "floor": {"type": "int"},
-            "wait_for_floor": {"type": "float", "default": 0},
-            "session_grace": {"type": "float", "default": 0},
-            "drain_timeout": {"type": "float", "default": 60},
-            "drain_samples": {"type": "int", "default": 3},
-            "poll_interval": {"type": "float", "default": 0.02},
-            "on_drain_timeout": {"type": "str", "choices": ["fail", "cut"], "default": "fail"},
-            "health_timeout": {"type": "float", "default": 60},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=dict(POOL_MEMBER), supports_check_mode=True)
     run_module(module, pool_member)
 
 

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, FloorBroken, Refused
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Amount,
@@ -18,8 +21,6 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     plan_rolling,
     pool_differences,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 HALF = Amount(50, True)
 

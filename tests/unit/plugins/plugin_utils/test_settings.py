@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
-from hypothesis import given
-from hypothesis import strategies as st
 
 SEVEN_LINES = {
     "rollout_service": "shop",
