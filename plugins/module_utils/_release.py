@@ -51,6 +51,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import ver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._params import flag, items, number, text, whole
 from ansible_collections.zerodrop.rollout.plugins.module_utils._systemd import (
     Run,
+    Unit,
     require_unit,
     restart,
     run_command,
@@ -159,10 +160,10 @@ class Store:
         return Switch(data.get("before"), data.get("after"), data.get("earlier"), bool(data.get("restart_due")))
 
     def record_switch(self, switch: Switch) -> None:
+        """Outlives this process at once, and a power cut with the next ``point_to``: after one, all units start anew."""
         path = os.path.join(self.incoming, "switch")
         _write_json(path, switch._asdict())
         os.replace(path, os.path.join(self.base, _SWITCH))
-        _sync_directory(self.base)
 
     def point_to(self, version: str) -> None:
         """Replaces ``current`` in one step: at every moment it leads to a complete release."""
@@ -362,7 +363,7 @@ def release_switch(params: Mapping[str, Any], check: bool, run: Run = run_comman
             if check:
                 result["pruned"] = store.surplus(keep, spared) if result["changed"] else []
             elif result["changed"]:
-                result.update(_switch(store, version, before, last, unit if due else None, limit, run))
+                result.update(_switch(store, version, before, last, found if due else None, limit, run))
                 result["pruned"], stuck = store.prune(keep, spared)
                 if stuck:
                     result["warnings"] = stuck
@@ -372,7 +373,7 @@ def release_switch(params: Mapping[str, Any], check: bool, run: Run = run_comman
 
 
 def _switch(
-    store: Store, version: str, before: str | None, last: Switch, unit: str | None, limit: float, run: Run
+    store: Store, version: str, before: str | None, last: Switch, unit: Unit | None, limit: float, run: Run
 ) -> dict[str, Any]:
     switch = last
     if before != version:

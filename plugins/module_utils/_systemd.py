@@ -52,6 +52,7 @@ class Unit(NamedTuple):
     state: str
     sub: str
     result: str
+    restarts: int  # by systemd itself, after crashes
 
     @property
     def active(self) -> bool:
@@ -63,7 +64,7 @@ class Unit(NamedTuple):
 
 def unit_state(name: str, run: Run) -> Unit:
     """The unit's state now; an unknown unit is a state too (``load`` is ``not-found``)."""
-    argv = ["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result", "--", name]
+    argv = ["systemctl", "show", "--property=LoadState,ActiveState,SubState,Result,NRestarts", "--", name]
     try:
         status, said = run(argv, _QUICK)
     except subprocess.TimeoutExpired as error:
@@ -77,6 +78,7 @@ def unit_state(name: str, run: Run) -> Unit:
         facts["ActiveState"],
         facts.get("SubState", "unknown"),
         facts.get("Result", "unknown"),
+        int(facts["NRestarts"]) if facts.get("NRestarts", "").isdecimal() else 0,
     )
 
 
@@ -92,23 +94,38 @@ def require_unit(name: str, run: Run) -> Unit:
     return unit
 
 
-def restart(name: str, limit: float, run: Run) -> Unit:
-    """Restarts the unit and returns its state; raises ``UpgradeFailed`` with its last journal lines."""
+def restart(unit: Unit, limit: float, run: Run) -> Unit:
+    """Restarts the unit and returns its state; raises ``UpgradeFailed`` with its last journal lines.
+
+    systemd refuses to start what was started too often, and by that the very
+    restart that repairs a crashing unit. It does not always say that this was
+    the reason, so the count is cleared first where the unit has crashed.
+    """
     since = time.time()
-    # Clears the count of quick starts: systemd would refuse the restart that repairs a crashing unit.
+    if not unit.active or unit.restarts:
+        _forget_failures(unit.name, run)
+    status, said, after = _restart(unit.name, limit, run, since)
+    if after.result == "start-limit-hit":
+        _forget_failures(unit.name, run)
+        status, said, after = _restart(unit.name, limit, run, since)
+    if status:
+        raise _failed(unit.name, _last_line(said), since, run, after)
+    if not after.active:
+        raise _failed(unit.name, "it ended right after its start", since, run, after)
+    return after
+
+
+def _forget_failures(name: str, run: Run) -> None:
     _quietly(["systemctl", "reset-failed", "--", name], run)
+
+
+def _restart(name: str, limit: float, run: Run, since: float) -> tuple[int, str, Unit]:
     try:
         status, said = run(["systemctl", "--no-ask-password", "restart", "--", name], limit)
     except subprocess.TimeoutExpired:
-        raise _failed(
-            name, f"'systemctl restart' did not come back within {limit:g} s", since, run, unit_state(name, run)
-        ) from None
-    unit = unit_state(name, run)
-    if status:
-        raise _failed(name, _last_line(said), since, run, unit)
-    if not unit.active:
-        raise _failed(name, "it ended right after its start", since, run, unit)
-    return unit
+        why = f"'systemctl restart' did not come back within {limit:g} s"
+        raise _failed(name, why, since, run, unit_state(name, run)) from None
+    return status, said, unit_state(name, run)
 
 
 def _failed(name: str, why: str, since: float, run: Run, unit: Unit) -> UpgradeFailed:

@@ -54,7 +54,8 @@ class Systemd:
         self.calls: list[list[str]] = []
         self.load, self.state, self.after_restart = "loaded", "active", "active"
         self.restart_status, self.said = 0, ""
-        self.hangs = False
+        self.hangs = self.too_quick = False
+        self.result, self.restarted_by_itself = "success", 0
         self.on_restart: Callable[[], object] = lambda: None
 
     def __call__(self, argv: Sequence[str], limit: float) -> tuple[int, str]:
@@ -65,11 +66,18 @@ class Systemd:
             self.on_restart()
             if self.hangs:
                 raise subprocess.TimeoutExpired(list(argv), limit)
-            self.state = self.after_restart
+            if self.too_quick:
+                # As systemd does it: the reason is only told when the unit had not failed before.
+                self.result = "start-limit-hit" if self.state == "active" else "exit-code"
+                self.state = "failed"
+                return 1, "Start request repeated too quickly.\n"
+            self.state, self.result = self.after_restart, "success"
             return self.restart_status, self.said
         if "reset-failed" in argv:
-            return 1, "Failed to reset failed state of unit: not loaded.\n"
-        return 0, f"LoadState={self.load}\nActiveState={self.state}\nSubState=running\nResult=exit-code\n"
+            self.too_quick = False
+            return 0, ""
+        facts = f"LoadState={self.load}\nActiveState={self.state}\nSubState=running\nResult={self.result}\n"
+        return 0, f"{facts}NRestarts={self.restarted_by_itself}\n"
 
     @property
     def restarts(self) -> int:
@@ -635,6 +643,14 @@ def test_a_unit_that_ends_at_once_is_a_failure(host: Host) -> None:
     host.systemd.after_restart = "activating"
     with pytest.raises(UpgradeFailed, match="ended right after its start"):
         host.switch("1.0")
+
+
+@pytest.mark.parametrize(("state", "restarted"), [("failed", 0), ("activating", 3), ("active", 3), ("active", 0)])
+def test_a_unit_that_was_started_too_often_is_started_all_the_same(host: Host, state: str, restarted: int) -> None:
+    host.installed("1.0")
+    host.stage("2.0")
+    host.systemd.too_quick, host.systemd.state, host.systemd.restarted_by_itself = True, state, restarted
+    assert host.switch("2.0")["unit"]["active"] is True
 
 
 def test_a_restart_that_does_not_come_back(host: Host) -> None:
