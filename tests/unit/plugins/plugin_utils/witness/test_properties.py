@@ -175,6 +175,7 @@ def test_the_totals_of_a_summary_agree(many: list[Record]) -> None:
 
 
 @given(records)
+@example(Record(Kind.CLOSE, Outcome.CUT, 0, 0, 0, detail="a\tb\nc\x85\u2028"))
 def test_a_log_line_is_read_back(record: Record) -> None:
     line = record.line()
     assert line.count("\n") == 1

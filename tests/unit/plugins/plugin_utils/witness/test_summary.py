@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import fields, replace
@@ -136,16 +137,15 @@ def test_a_slow_answer_of_the_old_version_counts_by_its_start() -> None:
     """It was sent before the new version was there, so nobody saw two versions."""
 
     async def handler(peer: Peer) -> None:
-        import asyncio
-
-        number = 0
         while await peer.request():
             number = len(peer.server.requests)
-            if number == 1:
-                await asyncio.sleep(0.5)
-            await peer.answer(X_Version="1.0" if number == 1 else "2.0")
+            if number == 2:
+                await asyncio.sleep(1.0)
+            await peer.answer(X_Version="1.0" if number <= 2 else "2.0")
 
-    assert watch(handler, max_requests=5, rate=10).summary.mixed_versions_seconds == 0
+    summary = watch(handler, max_requests=6, rate=10).summary
+    assert set(summary.versions) == {"1.0", "2.0"}
+    assert summary.mixed_versions_seconds == 0
 
 
 def test_only_the_first_failures_are_kept_with_their_detail() -> None:
