@@ -47,10 +47,10 @@ def request(
 
 
 def direct(host: lab.Host, path: str) -> Answer | None:
-    """Ask a member itself; None when nobody listens."""
+    """Ask a member itself; None when nobody answers."""
     try:
         return request(host.address, path, port=8080)
-    except ConnectionRefusedError:
+    except ConnectionError:
         return None
 
 

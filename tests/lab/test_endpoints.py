@@ -39,8 +39,10 @@ def test_health_names_the_version(address: str, path: str) -> None:
     assert (answer.status, answer.json()["status"], answer.json()["version"]) == (200, "healthy", "1.0")
 
 
-def test_a_connection_is_kept_until_the_client_says_close(address: str) -> None:
-    connection = http.client.HTTPConnection(address, 80, timeout=5)
+@pytest.mark.parametrize("port", [80, 8080])
+def test_a_connection_is_kept_until_the_client_says_close(small_lab: lab.Lab, address: str, port: int) -> None:
+    at = address if port == 80 else small_lab.members[0].address
+    connection = http.client.HTTPConnection(at, port, timeout=5)
     ports = set()
     for _ in range(3):
         connection.request("GET", "/")

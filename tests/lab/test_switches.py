@@ -19,10 +19,10 @@ def _status(host: lab.Host, path: str) -> int | None:
     return answer.status if answer else None
 
 
-def test_a_good_release_is_healthy_well_within_a_second(restored: lab.Lab) -> None:
+def test_a_good_release_is_soon_healthy(restored: lab.Lab) -> None:
     host = restored.members[0]
     deploy(restored, host, restored.release("2.0"))
-    wait_for(lambda: direct(host, "/health"), 1.5)
+    wait_for(lambda: direct(host, "/health"))
     answer = direct(host, "/")
     assert answer is not None
     assert answer.headers["x-version"] == "2.0"
@@ -33,17 +33,17 @@ def test_a_good_release_is_healthy_well_within_a_second(restored: lab.Lab) -> No
 
 def test_start_delay_leaves_the_port_closed(restored: lab.Lab) -> None:
     host = restored.members[0]
-    deploy(restored, host, restored.release("2.1", start_delay=1.0))
     started = time.monotonic()
+    deploy(restored, host, restored.release("2.1", start_delay=2.0))
     assert direct(host, "/health") is None
     wait_for(lambda: _status(host, "/health") == 200)
-    assert 0.5 < time.monotonic() - started < 3
+    assert time.monotonic() - started >= 2.0
 
 
 def test_warm_up_answers_503_to_everything_first(restored: lab.Lab) -> None:
     host = restored.members[0]
-    deploy(restored, host, restored.release("2.2", warm_up=1.0))
-    wait_for(lambda: direct(host, "/health"), 0.9)
+    deploy(restored, host, restored.release("2.2", warm_up=2.0))
+    wait_for(lambda: direct(host, "/health"))
     assert (_status(host, "/health"), _status(host, "/ready"), _status(host, "/")) == (503, 503, 503)
     wait_for(lambda: _status(host, "/health") == 200)
     assert _status(host, "/") == 200
@@ -92,12 +92,15 @@ def test_crash_after_kills_it_again_and_again(restored: lab.Lab) -> None:
 def test_it_dies_at_once_on_sigterm_with_what_it_was_doing(restored: lab.Lab) -> None:
     host = restored.members[0]
     connection = http.client.HTTPConnection(host.address, 8080, timeout=10)
-    connection.request("GET", "/slow/5")
+    connection.request("GET", "/slow/60")
     time.sleep(0.1)
-    started = time.monotonic()
     restored.exec(host, ["systemctl", "stop", "shop.service"])
-    assert time.monotonic() - started < 1.5
-    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
-        connection.getresponse()
-    connection.close()
-    restored.exec(host, ["systemctl", "start", "shop.service"])
+    try:
+        # A service that SIGTERM does not end is killed after a while, and systemd says so.
+        result = restored.exec(host, ["systemctl", "show", "-p", "Result", "--value", "shop.service"])
+        assert result.stdout.strip() == "success"
+        with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+            connection.getresponse()
+        connection.close()
+    finally:
+        restored.exec(host, ["systemctl", "start", "shop.service"])
