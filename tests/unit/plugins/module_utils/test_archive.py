@@ -441,6 +441,6 @@ def test_rubbish_is_a_clear_error(data: bytes, start: bytes) -> None:
 @given(st.data())
 def test_a_damaged_archive_is_taken_whole_or_not_at_all(data: st.DataObject) -> None:
     packed = bytearray(data.draw(st.sampled_from([tar(*APP), gzip.compress(tar(*APP)), zipped(*APP)])))
-    for _ in range(data.draw(st.integers(1, 5))):
+    for _number in range(data.draw(st.integers(1, 5))):
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     _stays_inside(bytes(packed), 0)

@@ -288,7 +288,7 @@ def serving(answer: Callable[[socket.socket, int], None], tls: ssl.SSLContext | 
         def accept() -> None:
             for number in itertools.count():
                 try:
-                    connection, _ = listener.accept()
+                    connection, _peer = listener.accept()
                 except OSError:
                     return
                 if stopped.is_set():
@@ -355,7 +355,7 @@ def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
-            connection, _ = listener.accept()
+            connection, _peer = listener.accept()
             with connection:
                 asked.append(connection.recv(65536))
                 connection.sendall(http())
@@ -526,7 +526,7 @@ def test_a_member_that_comes_up_later() -> None:
     def start() -> None:
         time.sleep(0.2)
         with socket.create_server(("127.0.0.1", port)) as server:
-            for _ in range(3):
+            for _number in range(3):
                 connection, _peer = server.accept()
                 with connection:
                     connection.recv(65536)

@@ -576,7 +576,7 @@ def test_current_is_there_at_every_moment(host: Host) -> None:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    for _ in range(50):
+    for _number in range(50):
         host.switch("2.0")
         host.switch("1.0")
     done.set()
@@ -613,8 +613,12 @@ def test_a_switch_that_was_interrupted_is_finished_by_the_next_run(
 def test_going_back_after_an_interrupted_switch_restarts_too(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.installed("1.0")
     host.stage("2.0")
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(_release.Store, "point_to", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(_release.Store, "point_to", killed)
         with pytest.raises(KeyboardInterrupt):
             host.switch("2.0")
     assert host.switch("1.0")["restarted"] is True
