@@ -1,0 +1,67 @@
+"""What a batch of 16 costs against a batch of 1, by the phases that our own record names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+MEMBERS = 32
+BATCHES = (1, 16, 15)  # one rollout has both sizes; the last batch is what is left
+SMALL, LARGE = 1, 16
+
+# The upgrade is the members' own restart. The gate waits for it too, so it is shown apart.
+PUT_AND_TAKE = ("drain", "put back")
+PHASES = (*PUT_AND_TAKE, "gate")
+
+
+@dataclass(frozen=True)
+class FanOut:
+    """Median seconds of each phase, for the small and for the large batch."""
+
+    rounds: int
+    small: dict[str, float]
+    large: dict[str, float]
+    ratio: float  # drain and put back together
+    with_gate: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def record(reports: Path) -> dict[str, Any]:
+    """The record of the one rollout that reported there."""
+    (path,) = reports.glob("*/record.json")
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def phases(found: Mapping[str, Any], size: int) -> dict[str, float]:
+    """Seconds of each phase of the batch of this size."""
+    return {
+        event["phase"]: float(event["seconds"])
+        for event in found["events"]
+        if len(event["members"]) == size and event["phase"] in PHASES
+    }
+
+
+def compare(records: Sequence[Mapping[str, Any]]) -> FanOut:
+    """Over all rounds."""
+    small = [phases(each, SMALL) for each in records]
+    large = [phases(each, LARGE) for each in records]
+    return FanOut(
+        rounds=len(records),
+        small={phase: round(median(each[phase] for each in small), 3) for phase in PHASES},
+        large={phase: round(median(each[phase] for each in large), 3) for phase in PHASES},
+        ratio=_ratio(small, large, PUT_AND_TAKE),
+        with_gate=_ratio(small, large, PHASES),
+    )
+
+
+def _ratio(small: Sequence[Mapping[str, float]], large: Sequence[Mapping[str, float]], names: Sequence[str]) -> float:
+    pairs = zip(small, large, strict=True)
+    ratios = [sum(b[name] for name in names) / sum(a[name] for name in names) for a, b in pairs]
+    return round(median(ratios), 2)

@@ -1,0 +1,47 @@
+"""The floor: a script of its own over warm SSH."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from lab.inventory import SSH_OPTIONS
+
+from .base import BASE, INTERVAL, PORT, SOCKET, SUCCESSES, UNIT, Command, Run, Way
+
+_PROGRAM = Path(__file__).parent.parent / "floor.py"
+
+
+def command(run: Run) -> Command:
+    """Write the plan, and the program that carries it out."""
+    options = " ".join(SSH_OPTIONS).split()
+    shared = ["ControlMaster=auto", "ControlPersist=60s", f"ControlPath={run.sockets}/%h"]
+    plan = {
+        "balancers": {host.name: host.address for host in run.lab.balancers},
+        "members": {host.name: host.address for host in run.lab.members},
+        "batches": run.scenario.batches(tuple(host.name for host in run.lab.members)),
+        "ssh": [
+            *options,
+            *(word for option in shared for word in ("-o", option)),
+            "-i",
+            str(run.lab.key),
+            "-l",
+            "root",
+        ],
+        "socket": SOCKET,
+        "pool": run.lab.description.pool,
+        "base": BASE,
+        "version": run.release.version,
+        "unit": UNIT,
+        "port": PORT,
+        "successes": SUCCESSES,
+        "interval": INTERVAL,
+        "limit": 60,
+    }
+    path = run.directory / "plan.json"
+    path.write_text(json.dumps(plan, indent=1), encoding="utf-8")
+    return Command([sys.executable, "-S", "-E", "-s", str(_PROGRAM), str(path)])
+
+
+WAY = Way("floor", "the floor: warm SSH and the runtime socket", command)
