@@ -319,7 +319,7 @@ def test_a_tar_with_a_broken_entry_is_refused() -> None:
         (b"\x28\xb5\x2f\xfd" + bytes(600), "zstd, which is not supported"),
         (b"PK\x03\x04" + bytes(600), "damaged"),
         (b"\x1f\x8b" + bytes(600), "damaged"),
-        (bytes(10240), "holds nothing"),
+        (bytes(10240), "holds nothing|damaged"),  # Python 3.9 cannot tell
         (zipped(), "holds nothing"),
     ],
     ids=["empty", "script", "text.gz", "zstd", "no zip", "no gzip", "empty tar", "empty zip"],
