@@ -1,0 +1,33 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One fleet for all tests of the rolling upgrade; each finds it as it was in the beginning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lab
+
+from .rig import Rig
+
+
+@pytest.fixture(scope="session")
+def six_members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    """Six members behind one balancer, which keeps clients with a session on their member."""
+    description = lab.Description(prefix=f"i{os.getpid()}-6", members=6, sticky="cookie")
+    with lab.running(description, tmp_path_factory.mktemp("lab") / "six") as up:
+        yield up
+
+
+@pytest.fixture
+def rig(six_members: lab.Lab, tmp_path: Path) -> Rig:
+    """The fleet of six, as it was in the beginning."""
+    found = Rig(six_members, tmp_path)
+    found.reset()
+    return found

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A fleet of two and of four balancers, with clients on each of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lab
+
+from .rig import FIRST, Rig
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module", params=[2, 4], ids=["two balancers", "four balancers"])
+def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    description = lab.Description(
+        prefix=f"i{os.getpid()}-b{request.param}", members=4, balancers=request.param, sticky="cookie"
+    )
+    with lab.running(description, tmp_path_factory.mktemp("lab") / f"fleet{request.param}") as up:
+        yield up
+
+
+@pytest.fixture
+def many(fleet: lab.Lab, tmp_path: Path) -> Rig:
+    rig = Rig(fleet, tmp_path)
+    rig.reset()
+    return rig
+
+
+def test_a_rollout_behind_many_balancers(many: Rig) -> None:
+    with many.watch() as watch, many.load(rate=160) as load:
+        run = many.rollout(many.archive("2.0"), rollout_batches=[2], rollout_look_requests=5)
+    load.assert_nothing_lost()
+    assert len(load.summaries) == len(many.lab.balancers)
+    assert run.rc == 0, str(run)
+    assert many.current() == many.all_on("2.0")
+    assert many.in_service() == set(many.hosts)
+    assert watch.least >= 2
+    assert {name for _at, name, _serving in watch.samples} == {host.name for host in many.lab.balancers}
+    assert run.report["balancers"]["not_counted"] == []
+
+
+def test_one_balancer_is_unreachable(many: Rig) -> None:
+    before = many.snapshot()
+    many.lose("lb2")
+    run = many.rollout(many.archive("2.0"))
+    assert run.rc != 0, str(run)
+    assert run.report["outcome"] == "refused"
+    assert "lb2 cannot be reached" in run.report["sentence"]
+    assert many.snapshot() == before
+
+
+def test_one_balancer_is_lost_while_a_batch_drains(many: Rig) -> None:
+    """Nobody knows what it still sends where: the batch returns to service on all the others."""
+    with (
+        many.watch() as watch,
+        many.load(rate=120, slow=3.0) as load,
+        many.when(many.is_out("web3"), lambda: many.lose("lb2")) as struck,
+    ):
+        run = many.rollout(many.archive("2.0"), rollout_batches=[2], rollout_look_requests=5)
+    assert struck
+    load.assert_nothing_lost()
+    assert watch.least >= 2
+    assert run.rc != 0, str(run)
+    assert "lb2" in run.report["sentence"]
+    # Nothing was switched that a balancer could still be sending to.
+    assert {many.current()[host] for host in ("web3", "web4")} == {FIRST}
+    for name, servers in many.servers().items():
+        if name != "lb2":
+            assert all(status.startswith("UP ") for status in servers.values()), (name, servers)
+
+
+def test_pools_that_differ_are_refused(many: Rig) -> None:
+    other = many.lab.balancers[1]
+    config = many.root(other) / "etc/haproxy/haproxy.cfg"
+    text = config.read_text(encoding="utf-8")
+    kept = "".join(line for line in text.splitlines(keepends=True) if "server web4 " not in line)
+    assert kept != text
+    config.write_text(kept, encoding="utf-8")
+    try:
+        many.lab.exec(other, ["systemctl", "restart", "haproxy.service"])
+        before = many.current()
+        run = many.rollout(many.archive("2.0"))
+        assert run.rc != 0, str(run)
+        assert run.report["outcome"] == "refused"
+        holders = ", ".join(host.name for host in many.lab.balancers if host != other)
+        assert f"web4: on {holders}, not on lb2" in " ".join(run.report["sentence"].split())
+        assert many.current() == before
+    finally:
+        config.write_text(text, encoding="utf-8")
+        many.lab.exec(other, ["systemctl", "restart", "haproxy.service"])
+        many.reset()
