@@ -13,7 +13,7 @@ do. They are raised anywhere and turned into a module failure in one place,
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 
 class RolloutError(Exception):
@@ -30,7 +30,7 @@ class RolloutError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
-    def to_dict(self) -> Dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The error as plain data: ``code``, ``message``, ``hint``, ``facts``."""
         return {
             "code": self.code,
@@ -134,7 +134,7 @@ _BY_CODE = {
 }  # fmt: skip
 
 
-def from_dict(data: Dict[str, Any]) -> RolloutError:
+def from_dict(data: dict[str, Any]) -> RolloutError:
     """The error that ``to_dict()`` described."""
     error = _BY_CODE.get(data.get("code", ""), RolloutError)
     return error(data.get("message", "unknown error"), data.get("hint", ""), **data.get("facts", {}))

@@ -244,8 +244,11 @@ class Settings:
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
-        if self.health_timeout < self.health_seconds:
-            raise BadInput("rollout_health_timeout is shorter than rollout_health_seconds: no member could pass.")
+        if self.health_timeout <= max(self.health_seconds, (self.health_successes - 1) * self.health_interval):
+            raise BadInput(
+                "rollout_health_timeout is too short for rollout_health_seconds, or for rollout_health_successes "
+                "at rollout_health_interval: no member could pass."
+            )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
 

@@ -197,7 +197,7 @@ class Phases:
             "restart_timeout": RESTART_LIMIT,
             "will_be_staged": True,  # only asked in check mode, when nothing has been staged
         }
-        return Call("release_switch", params, RESTART_LIMIT)
+        return Call("release_switch", params, 2 * RESTART_LIMIT)  # time to tell why a restart failed
 
     def users_upgrade_ended(self, alive: Sequence[str], failures: Mapping[str, str]) -> Outcome:
         """See what the user's own tasks left: members that failed in them, and members that were lost.
