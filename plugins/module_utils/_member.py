@@ -45,6 +45,7 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         "healthy": bool(probe["healthy"]),
         "reason": probe.get("reason", ""),
         "unit": store.get("unit") if store else None,
+        "keeps_record": _writable(os.path.dirname(_path(params))),
     }
 
 
@@ -57,12 +58,22 @@ def member_gate(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     result = health_gate(params["health"], check)
     release = params.get("release")
     if release:
-        result["changed"] = _write(_path(params), release, params.get("previous"), check)
+        try:
+            result["changed"] = _write(_path(params), release, params.get("previous"), check)
+        except PermissionError:
+            pass  # preflight has seen to it that the release is known from elsewhere
     return result
 
 
 def _path(params: Mapping[str, Any]) -> str:
     return os.path.join(params.get("records") or RECORDS, checked_service(params["service"]) + ".json")
+
+
+def _writable(folder: str) -> bool:
+    """Whether the record can be kept there, or the folder for it made."""
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadArtefact,
     BadInput,
+    PermissionDenied,
     Refused,
     RolloutError,
     UnknownMember,
@@ -59,6 +60,7 @@ def preflight(
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
     _every_member_is_known(pools, names, hostvars)
+    _releases_can_be_known(settings, infos)
     candidates = [_candidate(host, names[host], pools, infos[host]) for host in hosts]
     plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor)
     notes = _notes(settings, plan, candidates)
@@ -190,6 +192,19 @@ def _every_member_is_known(
                 f"{', '.join(strangers)}.",
                 "Add them to the inventory, or remove them from the pool: the floor counts every member.",
             )
+
+
+def _releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
+    """Without a record, a store or a health answer that names it, every run would upgrade everything again."""
+    if settings.method == "archive" or settings.names_version:
+        return
+    denied = [host for host, info in infos.items() if not info["keeps_record"]]
+    if denied:
+        raise PermissionDenied(
+            f"{', '.join(denied)}: the record of the release that is installed there cannot be written by this user.",
+            "Use become, or set rollout_health_version_key or rollout_health_version_header, "
+            "so that the service itself says which version runs.",
+        )
 
 
 def _candidate(host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]) -> Candidate:
