@@ -14,7 +14,7 @@ from typing import Any
 import lab
 from lab.signals import ending
 
-from . import fan_out, fleet, peers, scenario, table
+from . import fan_out, fleet, machine, peers, scenario, table
 from .figures import Round, figures
 from .measure import Measured, measure
 from .scenario import Scenario
@@ -34,6 +34,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--ways", default=",".join(WAYS), help="which ways, with commas (%(default)s)")
     top.add_argument("--rounds", type=int, default=3, help="runs of each way in each scenario (%(default)s)")
     top.add_argument("--minutes", type=float, default=40, help="begin no round after this long (%(default)s)")
+    top.add_argument(
+        "--patience", type=float, default=20, help="seconds to wait before a run for a calm machine (%(default)s)"
+    )
     top.add_argument("--out", type=Path, default=RESULTS, help="where results.json and every run's output go")
     return top
 
@@ -51,6 +54,7 @@ class Bench:
         self.scenarios = {name: scenario.parse(name) for name in self.names if name != scenario.FAN_OUT}
         self.rounds = max(1, arguments.rounds)
         self.ends = time.monotonic() + arguments.minutes * 60
+        self.patience: float = arguments.patience
         self.out: Path = arguments.out.resolve()
         self.results: dict[str, Any] = {"rounds_asked": self.rounds, "scenarios": {}}
 
@@ -82,7 +86,9 @@ class Bench:
                 each: dict[str, Measured] = {}
                 for way in self.ways:
                     directory = self.out / chosen.name / f"{number}-{way.name}"
-                    found = each[way.name] = measure(way, up, chosen, releases, directory, self.peers)
+                    found = each[way.name] = measure(
+                        way, up, chosen, releases, directory, self.peers, patience=self.patience
+                    )
                     say(f"  round {number} {way.name}: {line(found)}")
                 rounds.append(each)
         results = figures(rounds)
@@ -102,7 +108,9 @@ class Bench:
             releases = fleet.stage(up)
             for number in range(1, self.rounds + 1):
                 directory = self.out / scenario.FAN_OUT / str(number)
-                found = measure(WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.BATCHES)
+                found = measure(
+                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.BATCHES, self.patience
+                )
                 say(f"  round {number}: {line(found)}")
                 if found.ok:
                     records.append(fan_out.record(directory / "reports"))
@@ -120,6 +128,8 @@ class Bench:
 def line(found: Measured) -> str:
     """One run in a line."""
     words = f"{found.seconds:.2f} s, {found.failed} of {found.requests} failed, {found.closed_idle} closed idle"
+    if found.idle_before < machine.CALM:
+        words += f"; the machine was busy with other work ({found.idle_before:.0%} idle)"
     return words + (f"; {found.trouble}" if found.trouble else "")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import lab
 
-from . import fleet
+from . import fleet, machine
 from .load import under_load
 from .outage import most_out, seconds_out
 from .scenario import Scenario
@@ -43,6 +43,7 @@ class Measured:
     classes: dict[str, int] = field(default_factory=dict)
     out_seconds: dict[str, float] = field(default_factory=dict)  # by member
     most_out: int = 0
+    idle_before: float = 1.0  # share of the processors that nobody used just before the load began
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,11 +57,13 @@ def measure(
     directory: Path,
     peers: Path,
     batches: tuple[int, ...] = (),
+    patience: float = 0.0,
 ) -> Measured:
     """One run, from a fleet that is whole to a fleet that is whole."""
     directory.mkdir(parents=True, exist_ok=True)
     present = set(fleet.versions(up).values())
     version = next(each for each in fleet.VERSIONS if each not in present)
+    idle = machine.calm(patience)
     sockets = Path(tempfile.mkdtemp(prefix="zdb-"))  # a short path: a socket's may not be long
     try:
         run = Run(up, scenario, releases[version], directory, sockets, peers, batches or (scenario.batch,))
@@ -84,6 +87,7 @@ def measure(
             name: round(value, 2) for name, value in seconds_out(samples, [h.name for h in up.members]).items()
         },
         most_out=most_out(samples),
+        idle_before=idle,
     )
     measured.trouble = _trouble(up, version, code)
     if measured.trouble:

@@ -23,7 +23,7 @@ INTERVAL = 0.1
 class Run:
     """One upgrade of a fleet that is up and has the release staged on every member."""
 
-    lab: lab.Lab
+    up: lab.Lab
     scenario: Scenario
     release: lab.Release
     directory: Path  # of this run alone

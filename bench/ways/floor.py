@@ -18,19 +18,19 @@ def command(run: Run) -> Command:
     options = " ".join(SSH_OPTIONS).split()
     shared = ["ControlMaster=auto", "ControlPersist=60s", f"ControlPath={run.sockets}/%h"]
     plan = {
-        "balancers": {host.name: host.address for host in run.lab.balancers},
-        "members": {host.name: host.address for host in run.lab.members},
-        "batches": run.scenario.batches(tuple(host.name for host in run.lab.members)),
+        "balancers": {host.name: host.address for host in run.up.balancers},
+        "members": {host.name: host.address for host in run.up.members},
+        "batches": run.scenario.batches(tuple(host.name for host in run.up.members)),
         "ssh": [
             *options,
             *(word for option in shared for word in ("-o", option)),
             "-i",
-            str(run.lab.key),
+            str(run.up.key),
             "-l",
             "root",
         ],
         "socket": SOCKET,
-        "pool": run.lab.description.pool,
+        "pool": run.up.description.pool,
         "base": BASE,
         "version": run.release.version,
         "unit": UNIT,

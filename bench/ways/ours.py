@@ -16,7 +16,7 @@ def command(run: Run) -> Command:
             "rollout_hosts": "shop",
             "rollout_balancers": "lb",
             "rollout_driver": "haproxy",
-            "rollout_pool": run.lab.description.pool,
+            "rollout_pool": run.up.description.pool,
             "rollout_health_url": f"http://127.0.0.1:{PORT}/health",
             "rollout_upgrade_method": "archive",
             "rollout_version": run.release.version,

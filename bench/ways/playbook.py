@@ -28,7 +28,7 @@ def command(run: Run, playbook: str, variables: Mapping[str, Any]) -> Command:
     return Command(
         [
             str(run.peers / "bin" / "ansible-playbook"),
-            *("-i", str(run.lab.inventory)),
+            *("-i", str(run.up.inventory)),
             *("-e", f"@{given}"),
             playbook,
         ],
@@ -47,7 +47,7 @@ def peer(run: Run, playbook: Path) -> Command:
         str(playbook),
         {
             "bench_socket": SOCKET,
-            "bench_pool": run.lab.description.pool,
+            "bench_pool": run.up.description.pool,
             "bench_base": BASE,
             "bench_unit": UNIT,
             "bench_port": PORT,
