@@ -196,7 +196,14 @@ def _balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict
 
 def sentence(data: Mapping[str, Any]) -> str:
     """What changed, what was served and lost, how long two versions ran, and what to do next."""
-    return " ".join(part for part in (_what_changed(data), _what_was_served(data), _what_next(data)) if part)
+    parts = (_what_changed(data), _what_was_served(data), _what_next(data))
+    return " ".join(_ended(part) for part in parts if part)
+
+
+def _ended(text: str) -> str:
+    """With a full stop, which a user's own error message may lack."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _what_changed(data: Mapping[str, Any]) -> str:
