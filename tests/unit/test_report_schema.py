@@ -125,11 +125,11 @@ def record(**states: str) -> Record:
     )
 
 
-def made(
-    given: Record, witness: Mapping[str, Any] | None = WITNESS, balancers: Balancers | None = None
-) -> dict[str, Any]:
+def made(given: Record, seen: bool = True, balancers: Balancers | None = None) -> dict[str, Any]:
     remote = cast(Remote, balancers or Balancers())
-    report: dict[str, Any] = json.loads(json.dumps(ending.report(settings(), given, remote, witness)))  # as written
+    report: dict[str, Any] = json.loads(
+        json.dumps(ending.report(settings(), given, remote, WITNESS if seen else None))
+    )  # as written
     assert problems(report) == []
     readable(report["sentence"])
     return report
@@ -188,7 +188,7 @@ def test_succeeded() -> None:
 
 
 def test_succeeded_without_a_witness() -> None:
-    report = made(record(web1="finished", web2="finished"), witness=None)
+    report = made(record(web1="finished", web2="finished"), seen=False)
     assert report["requests_source"] == "balancers"
     assert report["requests_total"] == 1500
     assert report["requests_failed"] == 2
@@ -198,16 +198,16 @@ def test_succeeded_without_a_witness() -> None:
 
 
 def test_balancers_that_cannot_be_counted_are_named() -> None:
-    report = made(record(web1="finished"), witness=None, balancers=Balancers(silent=("lb1",)))
+    report = made(record(web1="finished"), seen=False, balancers=Balancers(silent=("lb1",)))
     assert report["balancers"]["not_counted"] == ["lb1"]
-    report = made(record(web1="finished"), witness=None, balancers=Balancers(reloaded=("lb1", "lb2")))
+    report = made(record(web1="finished"), seen=False, balancers=Balancers(reloaded=("lb1", "lb2")))
     assert report["balancers"]["not_counted"] == ["lb1", "lb2"]
 
 
 def test_nothing_to_do() -> None:
     given = record(web1="untouched", web2="untouched")
     given.batches, given.first_new_at, given.last_old_at = [], None, None
-    report = made(given, witness=None)
+    report = made(given, seen=False)
     assert report["outcome"] == "succeeded"
     assert "nothing was changed" in report["sentence"]
 
@@ -215,7 +215,7 @@ def test_nothing_to_do() -> None:
 def test_dry_run() -> None:
     given = record(web1="untouched", web2="untouched")
     given.check, given.first_new_at, given.last_old_at = True, None, None
-    report = made(given, witness=None)
+    report = made(given, seen=False)
     assert "would go from 1.0 to 2.0" in report["sentence"]
     assert "requests" not in report["sentence"]
 
