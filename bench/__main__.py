@@ -109,13 +109,15 @@ class Bench:
             for number in range(1, self.rounds + 1):
                 directory = self.out / scenario.FAN_OUT / str(number)
                 found = measure(
-                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.BATCHES, self.patience
+                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.SETTINGS, self.patience
                 )
                 say(f"  round {number}: {line(found)}")
                 if found.ok:
                     records.append(fan_out.record(directory / "reports"))
+        records = [each for each in records if fan_out.complete(each)]
         if not records:
-            return {"trouble": "no run succeeded"}
+            say("  no run had both batches")
+            return {"trouble": "no run had both batches"}
         result = fan_out.compare(records)
         rows = [[phase, f"{result.small[phase]:.2f}", f"{result.large[phase]:.2f}"] for phase in fan_out.PHASES] + [
             ["drain and put back: ratio", "1", f"{result.ratio:.2f}"]

@@ -10,8 +10,10 @@ from statistics import median
 from typing import Any
 
 MEMBERS = 32
-BATCHES = (1, 16, 15)  # one rollout has both sizes; the last batch is what is left
 SMALL, LARGE = 1, 16
+# One rollout has both sizes; the last batch is what is left. The look at the members under traffic lasts until each has
+# served some requests, whatever the size of the batch: left out, so that it does not even out what is compared.
+SETTINGS = {"rollout_batches": [SMALL, LARGE, "100%"], "rollout_look_requests": 0}
 
 # The upgrade is the members' own restart. The gate waits for it too, so it is shown apart.
 PUT_AND_TAKE = ("drain", "put back")
@@ -46,6 +48,11 @@ def phases(found: Mapping[str, Any], size: int) -> dict[str, float]:
         for event in found["events"]
         if len(event["members"]) == size and event["phase"] in PHASES
     }
+
+
+def complete(found: Mapping[str, Any]) -> bool:
+    """Whether both sizes ran as planned: a member that is down before makes batches smaller, to keep the floor."""
+    return all(set(phases(found, size)) == set(PHASES) for size in (SMALL, LARGE))
 
 
 def compare(records: Sequence[Mapping[str, Any]]) -> FanOut:

@@ -56,17 +56,20 @@ def measure(
     releases: Mapping[str, lab.Release],
     directory: Path,
     peers: Path,
-    batches: tuple[int, ...] = (),
+    settings: Mapping[str, Any] | None = None,
     patience: float = 0.0,
 ) -> Measured:
     """One run, from a fleet that is whole to a fleet that is whole."""
     directory.mkdir(parents=True, exist_ok=True)
+    out = fleet.in_service(up, 30)
+    if out:
+        raise fleet.NotRestored(f"out of service before the run: {', '.join(out)}")
     present = set(fleet.versions(up).values())
     version = next(each for each in fleet.VERSIONS if each not in present)
     idle = machine.calm(patience)
     sockets = Path(tempfile.mkdtemp(prefix="zdb-"))  # a short path: a socket's may not be long
     try:
-        run = Run(up, scenario, releases[version], directory, sockets, peers, batches or (scenario.batch,))
+        run = Run(up, scenario, releases[version], directory, sockets, peers, settings or {})
         command = way.command(run)
         balancers = roots(up)
         urls = [f"http://{host.address}/" for host in up.balancers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lab
 
@@ -29,7 +30,7 @@ class Run:
     directory: Path  # of this run alone
     sockets: Path  # where SSH's shared connections are to be; empty, so they are opened afresh
     peers: Path  # the virtual environment with the collections of PyPI's `ansible`
-    batches: tuple[int, ...]  # how many members at a time; the last holds for the rest
+    settings: Mapping[str, Any] = field(default_factory=dict)  # for our own playbook, beside the usual
 
 
 @dataclass(frozen=True)

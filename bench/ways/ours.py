@@ -22,8 +22,9 @@ def command(run: Run) -> Command:
             "rollout_version": run.release.version,
             "rollout_archive_src": str(run.release.path),
             "rollout_archive_checksum": f"sha256:{run.release.sha256}",
-            "rollout_batches": list(run.batches),
+            "rollout_batches": [run.scenario.batch],
             "rollout_report_dir": str(run.directory / "reports"),
+            **run.settings,
         },
     )
 

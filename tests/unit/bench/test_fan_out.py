@@ -30,3 +30,8 @@ def test_only_drain_and_put_back_count() -> None:
     assert result.small == {"drain": 0.2, "put back": 0.2, "gate": 0.4}
     assert result.large["drain"] == 0.4
     assert result.with_gate == 1.75
+
+
+def test_a_rollout_whose_batches_shrank_does_not_count() -> None:
+    assert fan_out.complete(found(0.2))
+    assert not fan_out.complete({"events": batch(1, drain=0.2, gate=0.1, put_back=0.1)})
