@@ -137,12 +137,14 @@ class ActionModule(ActionBase):
         rows: list[dict[str, Any]] = []
         serial = []
         for number, batch in enumerate(batches, 1):
-            rows.append({"name": f"{direction} {number} of {len(batches)}", "coordinator": True, "release": ""})
+            name = f"{direction} {number} of {len(batches)}"
+            rows.append({"name": name, "coordinator": True, "release": "", "previous": ""})
             members = batch if record.method in ("tasks", "role") else []
             for host in members:
                 member = record.members[host]
-                release = record.to_version if direction == FORWARD else member.release_before
-                rows.append({"name": host, "coordinator": False, "release": release})
+                releases = [record.to_version, member.release_before]
+                release, previous = releases if direction == FORWARD else reversed(releases)
+                rows.append({"name": host, "coordinator": False, "release": release, "previous": previous})
             serial.append(1 + len(members))
         return {"hosts": rows, "serial": serial or [1]}
 
@@ -163,7 +165,8 @@ class ActionModule(ActionBase):
 
     def _batch_phase(self, run: Any) -> dict[str, Any]:
         record, settings = self._open()
-        direction, number = str(self._vars["ansible_play_batch"][0]).split(" ")[:2]
+        coordinator = str(self._vars["ansible_play_batch"][0])
+        direction, number = coordinator.split(" ")[:2]
         batches = record.batches if direction == FORWARD else record.back_batches
         batch = Batch(tuple(batches[int(number) - 1]), back=direction == BACK)
         phases = Phases(settings, self._remote, record, batch, self._check)
@@ -174,7 +177,7 @@ class ActionModule(ActionBase):
         record.save()
         result: dict[str, Any] = {
             "changed": outcome.changed,
-            "msg": outcome.message,
+            "msg": f"{coordinator}: {outcome.message}",
             "members": [member.host for member in phases.members("drained", *(["failed"] if batch.back else []))],
             "stopped": record.stop is not None and not batch.back,
         }

@@ -69,24 +69,32 @@ class Plan:
     shrunk: bool  # a batch was made smaller for the floor's sake
 
 
-def plan_rolling(candidates: Sequence[Candidate], version: str, batches: Sequence[Amount], floor: Amount) -> Plan:
+def plan_rolling(
+    candidates: Sequence[Candidate],
+    version: str,
+    batches: Sequence[Amount],
+    floor: Amount,
+    others: Sequence[bool] = (),
+) -> Plan:
     """The batches that bring every candidate to ``version``.
 
     Members that need repair (out of service or not healthy) come first, since
-    upgrading them costs no capacity; percentages are of all candidates. Raises
-    ``Refused`` when it would make a third version, ``FloorBroken`` when the
+    upgrading them costs no capacity. Percentages and the floor are of the whole
+    pool: ``others`` are its members that are left alone, each by whether it is
+    in service. Raises ``Refused`` when it would make a third version, ``FloorBroken`` when the
     floor leaves no room for a batch of one.
     """
     from_version = _from_version(candidates, version)
-    floor_count = floor_members(floor, len(candidates))
-    in_service = sum(each.in_service for each in candidates)
+    total = len(candidates) + len(others)
+    floor_count = floor_members(floor, total)
+    in_service = sum(each.in_service for each in candidates) + sum(others)
     todo = [each for each in candidates if each.release != version or not each.healthy]
     todo.sort(key=lambda each: (each.in_service and each.healthy,))
     finished = tuple(each.name for each in candidates if each not in todo)
     spare = in_service - floor_count
     if spare < 1 and any(each.in_service for each in todo):
-        raise floor_error(in_service, floor_count, len(candidates))
-    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, len(candidates), spare)
+        raise floor_error(in_service, floor_count, total)
+    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare)
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
 
 

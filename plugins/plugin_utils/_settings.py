@@ -138,6 +138,11 @@ def max_failed(value: Any, name: str) -> int | None:
     return None if value is None or value == "" else whole(0)(value, name)
 
 
+def master_socket(value: Any, name: str) -> str:
+    """A path, nothing (the usual one if it is there), or the word none."""
+    return "none" if value == "none" else optional(named(_names.absolute_path))(value, name)
+
+
 def setting(check: Check, default: Any = MISSING) -> Any:
     metadata = {"check": check}
     if default is MISSING:
@@ -156,7 +161,7 @@ class Settings:
     pool: str = setting(named(_names.pool_name))
     version: str = setting(named(_names.version))
     socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
-    master_socket: str = setting(optional(named(_names.absolute_path)), "/run/haproxy-master.sock")
+    master_socket: str = setting(master_socket, "")
 
     upgrade_tasks: str = setting(text, "")
     upgrade_role: str = setting(text, "")

@@ -122,6 +122,7 @@ class Phases:
         for member in self.members():
             if member.state in ("untouched", "finished"):
                 member.state = "drained"
+            member.drained_at = now
             member.seconds["drain"] = member.seconds.get("drain", 0.0) + now - since
             if member.release == self.record.to_version:
                 self.record.last_new_at = now
@@ -181,7 +182,7 @@ class Phases:
             else:
                 member.release = self.batch.release(member, self.record)
         message = f"{', '.join(m.host for m in members)} switched in {self.record.now() - since:.2f} s"
-        self.record.event("upgrade", [m.host for m in members], since, message)
+        self.record.event("upgrade", [m.host for m in members], since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
         return Outcome(str(error) if error else message, any(r.changed for r in replies.values()), error)
 
@@ -206,9 +207,13 @@ class Phases:
         what a failed member's tasks said.
         """
         problems: list[RolloutError] = []
-        for member in self.members("drained", "failed") if self.batch.back else self.members("drained"):
+        members = self.members("drained", "failed") if self.batch.back else self.members("drained")
+        if not members:
+            return Outcome("nothing was upgraded")
+        since = min(member.drained_at for member in members)
+        for member in members:
             member.state = "upgraded"
-            member.seconds["upgrade"] = self.record.now() - (member.out_at or 0.0) - member.seconds.get("drain", 0.0)
+            member.seconds["upgrade"] = member.seconds.get("upgrade", 0.0) + self.record.now() - member.drained_at
             if member.host in failures:
                 error: RolloutError = UpgradeFailed(f"The upgrade failed on {member.host}: {failures[member.host]}")
                 problems.append(self._set_aside(member, "upgrade", error))
@@ -217,9 +222,11 @@ class Phases:
                 problems.append(self._set_aside(member, "upgrade", error))
             else:
                 member.release = self.batch.release(member, self.record)
-        if problems:
-            return Outcome(str(problems[0]), changed=False, error=problems[0])
-        return Outcome("the upgrade ran on every member of the batch")
+        message = f"the upgrade ran in {self.record.now() - since:.2f} s"
+        self.record.event("upgrade", [m.host for m in members], since, str(problems[0]) if problems else message)
+        return Outcome(
+            str(problems[0]) if problems else message, changed=False, error=problems[0] if problems else None
+        )
 
     # -- gate -------------------------------------------------------------------
 

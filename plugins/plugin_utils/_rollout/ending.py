@@ -57,9 +57,10 @@ def decide_back(settings: Settings, record: Record) -> str:
     # The order in which they were upgraded, so that the newest goes back first.
     order = [host for batch in record.batches for host in batch]
     changed.sort(key=lambda each: order.index(each.name))
-    in_service = sum(_counts(member) for member in record.members.values())
+    in_service = sum(_counts(member) for member in record.members.values()) + sum(record.others)
+    total = len(record.members) + len(record.others)
     spare = in_service - record.floor
-    batches = plan_back(changed, settings.on_failure, settings.batches, len(record.members), spare)
+    batches = plan_back(changed, settings.on_failure, settings.batches, total, spare)
     record.back_batches = [list(batch) for batch in batches]
     if not batches:
         return "nothing can or must be taken back"
@@ -110,7 +111,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "floor": record.floor,
         "batches": record.batches,
         "back_batches": record.back_batches,
-        "members": {host: _member(member) for host, member in record.members.items()},
+        "members": {host: _member(member, duration) for host, member in record.members.items()},
         "stop": _stop(record),
         "notes": record.notes,
         "events": record.events,
@@ -125,13 +126,14 @@ def refusal_report(record: Record) -> dict[str, Any]:
     return _facts(record, "refused", None, nothing)
 
 
-def _member(member: MemberRecord) -> dict[str, Any]:
+def _member(member: MemberRecord, now: float) -> dict[str, Any]:
+    still_out = now - member.out_at if member.out_at is not None else 0.0
     return {
         "state": member.state,
         "from": member.release_before,
         "to": member.release,
         "seconds": {phase: round(seconds, 3) for phase, seconds in member.seconds.items()},
-        "out_of_service_seconds": round(member.out_seconds, 3),
+        "out_of_service_seconds": round(member.out_seconds + still_out, 3),
         "cut": member.cut,
         "look": member.look,
         "trouble": member.trouble,
@@ -196,7 +198,8 @@ def _balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict
 
 def sentence(data: Mapping[str, Any]) -> str:
     """What changed, what was served and lost, how long two versions ran, and what to do next."""
-    parts = (_what_changed(data), _what_was_served(data), _what_next(data))
+    hint = data["stop"]["hint"] if data["stop"] else ""
+    parts = (_what_changed(data), hint, _what_was_served(data), _what_next(data))
     return " ".join(_ended(part) for part in parts if part)
 
 
@@ -242,8 +245,7 @@ def _what_was_served(data: Mapping[str, Any]) -> str:
     if data["outcome"] == "refused" or not data["batches"] or data["check"]:
         return ""
     by = "by the witness's count" if data["requests_source"] == "witness" else "by the balancers' own counters"
-    failed = data["requests_failed"]
-    text = f"{data['requests_total']:,} requests were served and {failed} failed, {by}"
+    text = f"{data['requests_total']:,} requests were served and {data['requests_failed']:,} failed, {by}"
     closed_idle = (data["witness"] or {}).get("closed_idle", 0)
     if closed_idle:
         text += f", {closed_idle} closed while idle"
@@ -261,7 +263,7 @@ def _what_was_served(data: Mapping[str, Any]) -> str:
 def _what_next(data: Mapping[str, Any]) -> str:
     if data["outcome"] == "succeeded":
         return ""
-    parts = [data["stop"]["hint"]]
+    parts = []
     out = [
         f"{host} ({member['trouble'] or member['state']})"
         for host, member in data["members"].items()

@@ -20,7 +20,7 @@ def balancer_params(settings: Settings) -> dict[str, Any]:
     return {
         "driver": settings.driver,
         "socket": settings.socket,
-        "master_socket": settings.master_socket or None,
+        "master_socket": "" if settings.master_socket == "none" else settings.master_socket or None,
         "pool": settings.pool,
     }
 

@@ -62,7 +62,8 @@ def preflight(
     _every_member_is_known(pools, names, hostvars)
     _releases_can_be_known(settings, infos)
     candidates = [_candidate(host, names[host], pools, infos[host]) for host in hosts]
-    plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor)
+    others = other_members(pools, names)
+    plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = _notes(settings, plan, candidates)
     _rollback_target_is_there(settings, plan, infos)
 
@@ -85,6 +86,7 @@ def preflight(
             each.name: MemberRecord(each.name, names[each.name], each.in_service, each.release, each.release)
             for each in candidates
         },
+        others=others,
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
     )
@@ -207,6 +209,17 @@ def _releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, 
         )
 
 
+def other_members(pools: Mapping[str, Pool], names: Mapping[str, Mapping[str, str]]) -> list[bool]:
+    """For each member of the pool that this rollout leaves alone, whether it is in service on every balancer."""
+    service: dict[str, bool] = {}
+    for balancer, pool in pools.items():
+        ours = {each[balancer] for each in names.values()}
+        for member in pool.members:
+            if member.name not in ours and not member.backup:
+                service[member.name] = service.get(member.name, True) and member.in_service
+    return list(service.values())
+
+
 def _candidate(host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]) -> Candidate:
     seen = [pools[balancer].member(name) for balancer, name in names.items()]
     return Candidate(
@@ -276,7 +289,7 @@ def summary(record: Record) -> str:
     if not record.batches:
         return f"{record.service} is on {record.to_version} everywhere: nothing to do."
     versions = f"{record.from_version or 'unknown'} to {record.to_version}"
-    fleet = f"{len(record.members)} members behind {len(record.balancers)} balancer(s)"
+    fleet = f"{len(record.members)} members behind {', '.join(record.balancers)}"
     lines = [f"{record.service}: {versions}, {fleet}, at least {record.floor} in service at every moment."]
     for number, batch in enumerate(record.batches, 1):
         lines.append(f"  batch {number} of {len(record.batches)}: {', '.join(batch)}")

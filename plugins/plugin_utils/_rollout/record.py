@@ -43,6 +43,7 @@ class MemberRecord:
     before: dict[str, dict[str, Any]] = field(default_factory=dict)  # admin and weight to return to, by balancer
     seconds: dict[str, float] = field(default_factory=dict)  # time in each phase
     out_at: float | None = None  # when it was taken out, while it is out
+    drained_at: float = 0.0
     out_seconds: float = 0.0
     cut: int = 0  # requests or connections ended at the drain's limit
     look: str = ""  # pass, fail, inconclusive
@@ -83,6 +84,7 @@ class Record:
     balancers: list[str]
     batches: list[list[str]]
     members: dict[str, MemberRecord]
+    others: list[bool] = field(default_factory=list)  # the pool's other members, by whether each is in service
     back_batches: list[list[str]] = field(default_factory=list)
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
     witness: dict[str, Any] = field(default_factory=dict)

@@ -150,3 +150,11 @@ def test_mixed_versions_are_the_time_between_first_new_and_last_old() -> None:
 def test_pools_that_differ_are_told_row_by_row() -> None:
     assert pool_differences({"lb1": ["web1", "web2"], "lb2": ["web1", "web2"]}) == ""
     assert pool_differences({"lb1": ["web1", "web2"], "lb2": ["web1"]}) == "web2: on lb1, not on lb2"
+
+
+def test_the_floor_is_of_the_whole_pool_also_when_only_a_part_is_upgraded() -> None:
+    part = fleet(2)
+    plan = plan_rolling(part, "2.0", (Amount(100, True),), Amount(75, True), others=[True] * 6)
+    assert (plan.floor, plan.in_service, plan.batches) == (6, 8, (("web1", "web2"),))
+    with pytest.raises(FloorBroken, match="6 of 8 members are in service and the floor is 6"):
+        plan_rolling(part, "2.0", (Amount(1, False),), Amount(75, True), others=[True] * 4 + [False] * 2)

@@ -59,7 +59,7 @@ def test_what_is_required_is_named_when_it_lacks(name: str) -> None:
         ("rollout_drain_timeout", "12.5", "drain_timeout", 12.5),
         ("rollout_health_status", "200,204", "health_status", (200, 204)),
         ("rollout_health_validate_certs", "no", "health_validate_certs", False),
-        ("rollout_master_socket", "", "master_socket", "/run/haproxy-master.sock"),
+        ("rollout_master_socket", "none", "master_socket", "none"),
         ("rollout_witness_mix", '{"keepalive": 1}', "witness_mix", {"keepalive": 1}),
     ],
 )
