@@ -16,18 +16,22 @@ import lab
 
 from .rig import Rig
 
+# On a busy machine a check takes longer than the time between two of them, which is its limit otherwise.
+PATIENT = ("timeout check 5s",)
+
 
 @pytest.fixture(scope="session")
 def six_members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
     """Six members behind one balancer, which keeps clients with a session on their member."""
-    description = lab.Description(prefix=f"i{os.getpid()}-6", members=6, sticky="cookie")
+    description = lab.Description(prefix=f"i{os.getpid()}-6", members=6, sticky="cookie", pool_lines=PATIENT)
     with lab.running(description, tmp_path_factory.mktemp("lab") / "six") as up:
         yield up
 
 
 @pytest.fixture
-def rig(six_members: lab.Lab, tmp_path: Path) -> Rig:
+def rig(six_members: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
     """The fleet of six, as it was in the beginning."""
     found = Rig(six_members, tmp_path)
     found.reset()
-    return found
+    yield found
+    found.heal()

@@ -469,13 +469,16 @@ class Rig:
 
     # -- as in the beginning ----------------------------------------------------
 
-    def reset(self) -> None:
-        """Every member on its first release and in service, nothing cut, nothing left."""
+    def heal(self) -> None:
+        """Undo every fault."""
         for name in self._faulted:
             self.lab.heal(name)
             if not ssh_answers(self.lab.host(name).address):
                 self.lab.start_sshd(name)
         self._faulted.clear()
+
+    def reset(self) -> None:
+        """Every member on its first release and in service, nothing left of an earlier run."""
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._reset_member, self.lab.members))
         for host in self.lab.balancers:

@@ -14,6 +14,7 @@ import pytest
 
 import lab
 
+from .conftest import PATIENT
 from .rig import FIRST, Rig
 
 pytestmark = pytest.mark.lab
@@ -22,17 +23,22 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module", params=[2, 4], ids=["two balancers", "four balancers"])
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
     description = lab.Description(
-        prefix=f"i{os.getpid()}-b{request.param}", members=4, balancers=request.param, sticky="cookie"
+        prefix=f"i{os.getpid()}-b{request.param}",
+        members=4,
+        balancers=request.param,
+        sticky="cookie",
+        pool_lines=PATIENT,
     )
     with lab.running(description, tmp_path_factory.mktemp("lab") / f"fleet{request.param}") as up:
         yield up
 
 
 @pytest.fixture
-def many(fleet: lab.Lab, tmp_path: Path) -> Rig:
+def many(fleet: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
     rig = Rig(fleet, tmp_path)
     rig.reset()
-    return rig
+    yield rig
+    rig.heal()
 
 
 def test_a_rollout_behind_many_balancers(many: Rig) -> None:
