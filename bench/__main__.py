@@ -109,7 +109,7 @@ class Bench:
             for number in range(1, self.rounds + 1):
                 directory = self.out / scenario.FAN_OUT / str(number)
                 found = measure(
-                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.SETTINGS, self.patience
+                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.settings(number), self.patience
                 )
                 say(f"  round {number}: {line(found)}")
                 if found.ok:

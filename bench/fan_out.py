@@ -11,9 +11,17 @@ from typing import Any
 
 MEMBERS = 32
 SMALL, LARGE = 1, 16
-# One rollout has both sizes; the last batch is what is left. The look at the members under traffic lasts until each has
-# served some requests, whatever the size of the batch: left out, so that it does not even out what is compared.
-SETTINGS = {"rollout_batches": [SMALL, LARGE, "100%"], "rollout_look_requests": 0}
+
+
+def settings(number: int) -> dict[str, Any]:
+    """For our playbook in round ``number``: one rollout has both sizes, and which comes first changes from round to round.
+
+    The look at the members under traffic lasts until each has served some requests, whatever the size of the batch: left
+    out, so that it does not even out what is compared.
+    """
+    first, second = (SMALL, LARGE) if number % 2 else (LARGE, SMALL)
+    return {"rollout_batches": [first, second, "100%"], "rollout_look_requests": 0}
+
 
 # The upgrade is the members' own restart. The gate waits for it too, so it is shown apart.
 PUT_AND_TAKE = ("drain", "put back")

@@ -35,3 +35,8 @@ def test_only_drain_and_put_back_count() -> None:
 def test_a_rollout_whose_batches_shrank_does_not_count() -> None:
     assert fan_out.complete(found(0.2))
     assert not fan_out.complete({"events": batch(1, drain=0.2, gate=0.1, put_back=0.1)})
+
+
+def test_neither_size_is_always_first() -> None:
+    assert fan_out.settings(1)["rollout_batches"][:2] == [1, 16]
+    assert fan_out.settings(2)["rollout_batches"][:2] == [16, 1]
