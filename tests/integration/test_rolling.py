@@ -55,8 +55,10 @@ def test_the_report_says_what_happened(rig: Rig) -> None:
     assert report["requests_source"] == "balancers"
     assert 0 < report["requests_total"] <= load.total("requests_total")
     assert report["requests_failed"] == 0
-    # The load saw both versions for about as long as the report says.
-    assert report["mixed_versions_seconds"] == pytest.approx(load.summaries[0]["mixed_versions_seconds"], abs=3.0)
+    # Clients saw both versions for no longer than the report says: it counts from before the new one gets
+    # its first request until after the old one has ended its last.
+    seen = load.summaries[0]["mixed_versions_seconds"]
+    assert seen - 0.5 <= report["mixed_versions_seconds"] <= seen + 10
     assert report["duration_seconds"] <= run.seconds
     for member in report["members"].values():
         assert member["state"] == "finished"
