@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,22 @@ def _time(command: Command, directory: Path) -> tuple[float, int]:
         try:
             code = process.wait(LIMIT)
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            _end(process)
             raise
         return time.monotonic() - begun, code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it with all it started: Ansible's workers have sessions of their own and outlive it."""
+    family = [process.pid]
+    for pid in family:
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            with suppress(OSError):
+                family += map(int, children.read_text(encoding="ascii").split())
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def _close(sockets: Path) -> None:
