@@ -255,6 +255,7 @@ class Rig:
         core: str = "",
         environment: Mapping[str, str] | None = None,
         timeout: float = 600.0,
+        directory: Path | None = None,
         **more: Any,
     ) -> Run:
         """Run the playbook with the seven lines and these settings; None leaves one out."""
@@ -275,7 +276,7 @@ class Rig:
         with _controller(environment or {}) as own:
             process = subprocess.Popen(
                 command,
-                cwd=folder,
+                cwd=directory or folder,
                 env=own,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

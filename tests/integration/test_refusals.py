@@ -339,7 +339,6 @@ BUGS: dict[str, str] = {
     "member port of text": "a rollout_member_port that is no number ends preflight with a ValueError and no report",
     "checksum too short": "a checksum of the wrong length is called a mismatch, and the setting is not named",
     "unit that is not there": "preflight does not look whether the unit exists, and the first member is left out",
-    "health_successes beyond the timeout": "a gate that cannot pass is seen when the first member is drained",
 }
 
 

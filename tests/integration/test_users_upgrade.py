@@ -36,7 +36,7 @@ def tasks_file(folder: Path) -> dict[str, Any]:
 
 
 def role(folder: Path) -> dict[str, Any]:
-    """A role beside the inventory, with a file of its own and a handler."""
+    """A role beside the inventory, with a handler and defaults of its own."""
     for name, text in {
         "tasks/main.yml": TASKS + "  notify: Say that it is over\n",
         "handlers/main.yml": "- name: Say that it is over\n  ansible.builtin.debug:\n    msg: over\n",
@@ -72,14 +72,14 @@ def test_the_users_own_upgrade(rig: Rig, method: Any, names_version: bool) -> No
     if names_version:
         settings["rollout_health_version_key"] = "version"
     with rig.watch() as watch, rig.load() as load:
-        run = rig.rollout(settings, inventory=inventory_in(rig), rollout_version="2.0")
+        run = rig.rollout(settings, inventory=inventory_in(rig), directory=rig.folder, rollout_version="2.0")
     load.assert_nothing_lost()
     assert run.rc == 0, str(run)
     assert run.report["from_version"] == (FIRST if names_version else None)
     assert rig.current() == rig.all_on("2.0")
     assert told(rig) == {host: ["2.0"] for host in rig.hosts}
     assert watch.least >= 4
-    again = rig.rollout(settings, inventory=inventory_in(rig), rollout_version="2.0")
+    again = rig.rollout(settings, inventory=inventory_in(rig), directory=rig.folder, rollout_version="2.0")
     assert again.rc == 0, str(again)
     assert set(again.changed.values()) == {0}, str(again)
     assert told(rig) == {host: [] for host in rig.hosts}
@@ -93,6 +93,7 @@ def test_going_back_runs_the_users_upgrade_with_the_old_release(rig: Rig, method
         run = rig.rollout(
             method(rig.folder),
             inventory=inventory_in(rig),
+            directory=rig.folder,
             rollout_version="2.0",
             rollout_health_version_key="version",
             rollout_health_timeout=3,
@@ -105,6 +106,13 @@ def test_going_back_runs_the_users_upgrade_with_the_old_release(rig: Rig, method
     assert rig.current() == rig.all_on(FIRST)
     assert rig.in_service() == set(rig.hosts)
     assert told(rig) == {host: ["2.0", FIRST] if host in ("web1", "web2") else [] for host in rig.hosts}
+
+
+@pytest.mark.xfail(reason="localhost is not in the inventory, so its variables do not say where the inventory is")
+def test_a_role_beside_the_inventory_is_found_from_anywhere(rig: Rig) -> None:
+    rig.lay_out("2.0")
+    run = rig.rollout(role(rig.folder), inventory=inventory_in(rig), rollout_version="2.0", options=["--check"])
+    assert run.rc == 0, str(run)
 
 
 def test_without_a_known_release_there_is_no_way_back(rig: Rig) -> None:
