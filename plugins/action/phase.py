@@ -19,16 +19,20 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Re
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight, staging
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import (
+    BACK,
+    FORWARD,
+    name_of,
+    roll,
+    run_phase,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
     check_witness,
     end_witness,
     start_witness,
-    too_many_failed,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
-
-FORWARD, BACK = "batch", "back"
 
 
 class ActionModule(ActionBase):
@@ -51,7 +55,7 @@ class ActionModule(ActionBase):
             result = _PHASES[arguments["name"]](self)
         except RolloutError as error:
             result = {"failed": True, "msg": str(error), "code": error.code}
-        if not result.get("failed"):
+        if result["msg"] and not result.get("failed"):
             # One plain line per phase, with or without a callback plugin that shows results.
             self._display.display(result["msg"])
         return {"changed": False, **result}
@@ -67,7 +71,7 @@ class ActionModule(ActionBase):
         except RolloutError as error:
             record = self._refusal(variables, error)
             facts: dict[str, Any] = {"path": record.path, "refused": str(error)}
-            facts.update(method="", hosts=[], serial=[1])
+            facts.update(method="", batches=0, to_stage=0, hosts=[], serial=[1])
             return {"msg": preflight.refused(error), "code": error.code, "ansible_facts": {"__rollout": facts}}
         record.save()
         facts = {
@@ -75,6 +79,8 @@ class ActionModule(ActionBase):
             "settings": variables,
             "refused": "",
             "method": settings.method,
+            "batches": len(record.batches),
+            "to_stage": len(record.to_stage),
             "upgrade": record.upgrade,
             **self._as_hosts(record, FORWARD),
         }
@@ -130,22 +136,23 @@ class ActionModule(ActionBase):
     def _as_hosts(self, record: Record, direction: str) -> dict[str, Any]:
         """The batches as rows for ``add_host``, and the play's ``serial``.
 
-        Each batch is its coordinator, then the members that have tasks of the
-        user's to run; a ready method needs none of them in the play.
+        Each batch is its coordinator, then its members, for the user's own
+        tasks; with a ready method there is nothing for a play to do.
         """
+        if record.method not in ("tasks", "role"):
+            return {"hosts": [], "serial": [1]}
         batches = record.batches if direction == FORWARD else record.back_batches
         rows: list[dict[str, Any]] = []
         serial = []
         for number, batch in enumerate(batches, 1):
-            name = f"{direction} {number} of {len(batches)}"
+            name = name_of(direction, number, batches)
             rows.append({"name": name, "coordinator": True, "release": "", "previous": ""})
-            members = batch if record.method in ("tasks", "role") else []
-            for host in members:
+            for host in batch:
                 member = record.members[host]
                 releases = [record.to_version, member.release_before]
                 release, previous = releases if direction == FORWARD else reversed(releases)
                 rows.append({"name": host, "coordinator": False, "release": release, "previous": previous})
-            serial.append(1 + len(members))
+            serial.append(1 + len(batch))
         return {"hosts": rows, "serial": serial or [1]}
 
     def _stage(self) -> dict[str, Any]:
@@ -161,6 +168,15 @@ class ActionModule(ActionBase):
         words = ", ".join(staged) if staged else "no member, it was there"
         return {"changed": bool(staged), "msg": f"{settings.version} staged on {words}"}
 
+    def _roll(self) -> dict[str, Any]:
+        record, settings = self._open()
+        with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
+            changed = roll(settings, remote, record, self._check, self._display.display)
+        record.save()
+        if record.stop is None:
+            return {"changed": changed, "msg": ""}  # each phase has said what it did
+        return {"changed": changed, "failed": True, "msg": record.stop.message, "code": record.stop.code}
+
     # -- a batch ----------------------------------------------------------------
 
     def _batch_phase(self, run: Any) -> dict[str, Any]:
@@ -170,11 +186,7 @@ class ActionModule(ActionBase):
         batches = record.batches if direction == FORWARD else record.back_batches
         batch = Batch(tuple(batches[int(number) - 1]), back=direction == BACK)
         phases = Phases(settings, self._remote, record, batch, self._check)
-        too_many = too_many_failed(settings, record)
-        if too_many is not None and direction == FORWARD:
-            record.halt("witness", too_many, [])
-        outcome: Outcome = run(phases)
-        record.save()
+        outcome: Outcome = run_phase(phases, run)
         result: dict[str, Any] = {
             "changed": outcome.changed,
             "msg": f"{coordinator}: {outcome.message}",
@@ -187,9 +199,6 @@ class ActionModule(ActionBase):
 
     def _drain(self) -> dict[str, Any]:
         return self._batch_phase(Phases.drain)
-
-    def _upgrade(self) -> dict[str, Any]:
-        return self._batch_phase(Phases.upgrade)
 
     def _upgraded(self) -> dict[str, Any]:
         coordinator = self._vars["ansible_play_batch"][0]
@@ -252,8 +261,8 @@ class ActionModule(ActionBase):
 _PHASES = {
     "preflight": ActionModule._preflight,
     "stage": ActionModule._stage,
+    "roll": ActionModule._roll,
     "drain": ActionModule._drain,
-    "upgrade": ActionModule._upgrade,
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,
     "put_back": ActionModule._put_back,

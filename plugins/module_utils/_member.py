@@ -22,7 +22,6 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration
 from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate, health_probe
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import service as checked_service
-from ansible_collections.zerodrop.rollout.plugins.module_utils._release import release_info
 
 RECORDS = "/var/lib/zerodrop"
 
@@ -33,6 +32,9 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     ``params``: ``service``; ``health`` (the gate's parameters); ``base`` and
     ``unit`` when releases are kept in a store; ``records`` (folder). Changes nothing.
     """
+    # Only here, since the gate is asked far more often and does not need it.
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._release import release_info
+
     probe = health_probe({**params["health"], "version": None}, check)
     store = release_info({"base": params["base"], "unit": params.get("unit")}, check) if params.get("base") else None
     record = _read(_path(params))
@@ -44,6 +46,7 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         "releases": [each["version"] for each in store["releases"]] if store else [],
         "healthy": bool(probe["healthy"]),
         "reason": probe.get("reason", ""),
+        "staged": [{key: each[key] for key in ("version", "checksum")} for each in store["releases"]] if store else [],
         "unit": store.get("unit") if store else None,
         "keeps_record": _writable(os.path.dirname(_path(params))),
     }

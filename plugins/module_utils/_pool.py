@@ -115,6 +115,7 @@ class Pool:
     members: tuple[Member, ...]
     queued: int = 0  # waiting for any member
     leaving: int = 0  # older processes of the balancer that still serve
+    counters: Counters = field(default_factory=Counters)  # of the pool, requests that reached no member included
 
     def member(self, name: str) -> Member:
         """The member of that name; raises ``UnknownMember`` and names what is there."""
@@ -140,10 +141,11 @@ class Pool:
             "identity": self.identity,
             "queued": self.queued,
             "leaving": self.leaving,
+            "counters": asdict(self.counters),
             "members": [member.to_dict() for member in self.members],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Pool:
         members = tuple(Member.from_dict(member) for member in data["members"])
-        return cls(**{**data, "members": members})
+        return cls(**{**data, "members": members, "counters": Counters(**data.get("counters", {}))})

@@ -659,7 +659,7 @@ class _Work:
                 watch.see(pool.member(name), look, elapsed)
             if all(watch.verdict for watch in watches.values()):
                 break
-            self._rest(max(interval, 0.1))
+            self._rest(interval)
         return {name: watch.to_dict() for name, watch in watches.items()}
 
     # -- weights --

@@ -25,15 +25,17 @@ options:
       - Which phase.
       - V(preflight) looks at every balancer and member, plans the batches and changes nothing.
       - V(stage) unpacks the release beside the running one (method C(archive)).
+      - V(roll) runs every batch of a rollout with a ready method, and the way back if it stops. The phases that follow are
+        for one batch each, with the user's own tasks between them.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
-      - V(upgrade) switches the batch with a ready method; V(upgraded) sees what the user's own tasks left.
+      - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
       - V(put_back) gives the batch new work, as before, and looks at it under traffic.
       - V(decide_back) plans the way back of a rollout that stopped.
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
     type: str
     required: true
-    choices: [preflight, stage, drain, upgrade, upgraded, gate, put_back, decide_back, report]
+    choices: [preflight, stage, roll, drain, upgraded, gate, put_back, decide_back, report]
 attributes:
   check_mode:
     description: Can run in check mode and return what would happen without changing anything.
@@ -92,8 +94,8 @@ def main() -> None:
                 "choices": [
                     "preflight",
                     "stage",
+                    "roll",
                     "drain",
-                    "upgrade",
                     "upgraded",
                     "gate",
                     "put_back",

@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One operation as a self-contained program for a host's Python.
+"""Operations as a self-contained program for a host's Python.
 
-The program and its parameters go over standard input of a short-lived
-interpreter, so that nothing is copied to the host, nothing of it is left there,
-and no parameter ever reaches a shell.
+The program and its requests go over standard input of an interpreter, so that
+nothing is copied to the host, nothing of it is left there, and no parameter
+ever reaches a shell. It answers one request after another and ends with its
+input.
 """
 
 from __future__ import annotations
@@ -52,31 +53,37 @@ class _Sources:
         exec(compile(SOURCES.get(module.__name__, ""), module.__name__, "exec", dont_inherit=True), module.__dict__)
 
 sys.meta_path.insert(0, _Sources())
-request = json.loads(sys.stdin.buffer.read().decode("utf-8"))
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import operation
-try:
-    answer = {"result": operation(request["operation"])(request["params"], request["check"])}
-except RolloutError as error:
-    answer = {"error": error.to_dict()}
-except Exception as error:
-    import traceback
-    answer = {"error": {"code": "error", "message": "unexpected: %s: %s" % (type(error).__name__, error),
-                        "hint": "This is a bug; please report it.", "facts": {"traceback": traceback.format_exc()}}}
-sys.stdout.write("\\n" + MARK + json.dumps(answer) + "\\n")
-sys.stdout.flush()
+for line in sys.stdin.buffer:
+    request = json.loads(line.decode("utf-8"))
+    SOURCES.update(request["sources"])
+    try:
+        answer = {"result": operation(request["operation"])(request["params"], request["check"])}
+    except RolloutError as error:
+        answer = {"error": error.to_dict()}
+    except Exception as error:
+        import traceback
+        answer = {"error": {"code": "error", "message": "unexpected: %s: %s" % (type(error).__name__, error),
+                            "hint": "This is a bug; please report it.", "facts": {"traceback": traceback.format_exc()}}}
+    sys.stdout.write("\\n" + MARK + json.dumps(answer) + "\\n")
+    sys.stdout.flush()
 '''
 
 
 @functools.cache
-def _block(module: str) -> bytes:
-    """The counted block that carries a module, all it imports, and the main program."""
-    sources: dict[str, str] = {}
-    _collect("_errors", sources)
-    _collect("_operations", sources)
-    _collect(module, sources)
-    packed = {PACKAGE + name: source for name, source in sources.items()}
-    program = f"SOURCES = {packed!r}\nMARK = {MARK!r}\n{_MAIN}"
+def _sources(operation: str) -> Mapping[str, str]:
+    """The modules that an operation needs, by their full names."""
+    found: dict[str, str] = {}
+    for name in ("_errors", "_operations", OPERATIONS[operation]):
+        _collect(name, found)
+    return {PACKAGE + name: source for name, source in found.items()}
+
+
+@functools.cache
+def opening(operation: str) -> bytes:
+    """The counted block that starts a program which can run this operation, and whatever it is sent later."""
+    program = f"SOURCES = {dict(_sources(operation))!r}\nMARK = {MARK!r}\n{_MAIN}"
     data = zlib.compress(program.encode())
     return b"%d\n" % len(data) + data
 
@@ -102,10 +109,18 @@ def _collect(name: str, sources: dict[str, str]) -> None:
             _collect(each.split(" ")[0], sources)
 
 
+def request(operation: str, params: Mapping[str, Any], check: bool, known: set[str]) -> bytes:
+    """One request as a line; ``known`` are the operations whose modules the program has, and grows."""
+    there = {name for each in known for name in _sources(each)}
+    lacking = {name: source for name, source in _sources(operation).items() if name not in there}
+    known.add(operation)
+    line = {"operation": operation, "params": params, "check": check, "sources": lacking}
+    return json.dumps(line).encode() + b"\n"
+
+
 def standard_input(operation: str, params: Mapping[str, Any], check: bool) -> bytes:
-    """What the host's interpreter, started with ``BOOT``, is to read."""
-    request = {"operation": operation, "params": params, "check": check}
-    return _block(OPERATIONS[operation]) + json.dumps(request).encode()
+    """What an interpreter that was started with ``BOOT`` is to read for a single operation."""
+    return opening(operation) + request(operation, params, check, {operation})
 
 
 def answer(output: bytes | str) -> dict[str, Any]:

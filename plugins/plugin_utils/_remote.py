@@ -31,6 +31,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     from_dict,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._session import Session
 
 # A host that has not answered this long after its operation's own limit counts as lost.
 GRACE_SECONDS = 30.0
@@ -75,14 +76,27 @@ class Remote:
     """Hosts of the inventory, reached from the controller.
 
     ``task_vars``, ``task``, ``play_context`` and ``templar`` are those of the
-    action plugin that uses it.
+    action plugin that uses it. With ``lasting``, a host's program is kept from
+    one call to the next where its connection allows it; ``close`` ends it.
     """
 
-    def __init__(self, task_vars: Mapping[str, Any], task: Any, play_context: Any, templar: Any) -> None:
+    def __init__(
+        self, task_vars: Mapping[str, Any], task: Any, play_context: Any, templar: Any, lasting: bool = False
+    ) -> None:
         self._hostvars = task_vars["hostvars"]
         self._task = task
         self._play_context = play_context
         self._templar = templar
+        self._lasting = lasting
+        self._sessions: dict[str, Session] = {}
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
         """Run each host's call, all at once; returns when the last has answered or is given up."""
@@ -104,6 +118,8 @@ class Remote:
         result = {}
         for host in calls:
             seconds = time.monotonic() - started
+            if host not in replies and host in self._sessions:
+                self._sessions.pop(host).close(at_once=True)
             result[host] = replies.get(host) or Reply(
                 host, error=_lost(host, f"no answer within {seconds:.0f} s"), seconds=seconds
             )
@@ -144,26 +160,72 @@ class Remote:
             replies[host] = Reply(host, error=BadReply(f"{host}: {error}"), seconds=time.monotonic() - started)
 
     def _exchange(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
+        data = self._ask_session(call, check, variables) or self._run_once(call, check, variables)
+        if "error" in data:
+            raise from_dict(data["error"])
+        result: dict[str, Any] = data["result"]
+        return result
+
+    def _ask_session(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The answer of the host's lasting program; None where there is none and none can be started."""
+        host = variables["inventory_hostname"]
+        session = self._sessions.get(host)
+        if session is None or not session.alive:
+            session = self._start_session(call, variables)
+            if session is None:
+                return None
+            self._sessions[host] = session
+        try:
+            return session.ask(call.operation, call.params, check)
+        except Unreachable as error:
+            self._sessions.pop(host, None)
+            session.close(at_once=True)
+            if not session.proven:
+                return None  # it never came up; the ordinary way says better why
+            raise _lost(host, error.message) from error
+
+    def _start_session(self, call: Call, variables: Mapping[str, Any]) -> Session | None:
+        """Start a lasting program over ssh, where nothing has to be typed on the way.
+
+        ``_build_command`` is the connection plugin's own, so that every ssh
+        setting applies; it is not public, and without it each call starts anew.
+        """
+        if not self._lasting or variables.get("__missing") or self._transport(variables) != "ssh":
+            return None
         connection = self._connect(variables)
+        build = getattr(connection, "_build_command", None)
+        typed = [connection.get_option("password")]
+        if connection.become:
+            typed.append(connection.become.get_option("become_pass"))
+        if build is None or any(typed):
+            return None
+        host = connection.get_option("host") or connection._play_context.remote_addr
+        command = build(
+            connection.get_option("ssh_executable"), "ssh", host, self._program_command(connection, variables)
+        )
+        return Session(command, call.operation)
+
+    @staticmethod
+    def _program_command(connection: Any, variables: Mapping[str, Any]) -> str:
         command = _command(variables.get("ansible_python_interpreter"))
         if connection.become:
-            shell = connection._shell
-            command = connection.become.build_become_command(command, shell)
+            command = str(connection.become.build_become_command(command, connection._shell))
+        return command
+
+    def _run_once(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
+        connection = self._connect(variables)
+        command = self._program_command(connection, variables)
         code, out, err = connection.exec_command(
             command, in_data=_program.standard_input(call.operation, call.params, check), sudoable=True
         )
         try:
-            data = _program.answer(out)
+            return _program.answer(out)
         except BadReply as error:
             said = (err or out or b"").decode("utf-8", "replace").strip().splitlines()
             raise BadReply(
                 f"{error.message} It ended with {code}" + (f" and said: {said[-1]}" if said else "."),
                 "Check that the host has Python 3.9 or newer and that become works without a question.",
             ) from error
-        if "error" in data:
-            raise from_dict(data["error"])
-        result: dict[str, Any] = data["result"]
-        return result
 
     def _prepare(self, host: str) -> dict[str, Any]:
         """Everything about a host that its connection may ask for, rendered."""

@@ -188,11 +188,11 @@ class Settings:
     health_successes: int = setting(whole(1, 1000), 3)
     health_seconds: float = setting(number(0), 0.0)
     health_timeout: float = setting(number(0.1), 60.0)
-    health_interval: float = setting(number(0.01, 60), 0.1)
+    health_interval: float = setting(number(0.01, 60), 0.05)
     health_request_timeout: float = setting(number(0.05, 600), 2.0)
     health_validate_certs: bool = setting(boolean, True)
 
-    look_requests: int = setting(whole(0), 10)
+    look_requests: int = setting(whole(0), 5)
     look_seconds: float = setting(number(0), 0.0)
     look_timeout: float = setting(number(0), 5.0)
     look_max_errors: int = setting(whole(0), 0)

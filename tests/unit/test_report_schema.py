@@ -78,9 +78,9 @@ class Balancers:
             return Reply(name, error=Unreachable(f"{name} cannot be reached."))
         requests, errors = BALANCERS[name]
         counters = Counters(requests=requests, errors=errors)
-        member = Member("web1", "192.0.2.1", 80, Admin.READY, Health.UP, 100, 0, 0, counters=counters)
+        member = Member("web1", "192.0.2.1", 80, Admin.READY, Health.UP, 100, 0, 0)
         identity = "another" if name in self.reloaded else "process 1"
-        return Reply(name, result={"pools": [Pool("shop", identity, (member,)).to_dict()]})
+        return Reply(name, result={"pools": [Pool("shop", identity, (member,), counters=counters).to_dict()]})
 
 
 def record(**states: str) -> Record:

@@ -179,15 +179,17 @@ class HAProxyDriver(Driver):
         older = self._leaving(leaving, pool)
         undecided = {one.pid: self._undecided(one.pid) for one in older}
         statistics = snapshot.statistics
-        queued = 0
+        queued, counters = 0, Counters()
         if statistics is not None and "BACKEND" in statistics.rows:
             queued = statistics.number(statistics.rows["BACKEND"], "qcur")
+            counters = _counters(statistics, statistics.rows["BACKEND"])
         return Pool(
             name=pool,
             identity=snapshot.process.identity,
             members=tuple(self._member(snapshot, server, older, undecided) for server in snapshot.servers.values()),
             queued=queued,
             leaving=len(leaving),
+            counters=counters,
         )
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
@@ -491,13 +493,7 @@ class HAProxyDriver(Driver):
             queued=queued + sum(one[1] for one in leaving),
             undecided=sum(undecided[one.pid] for one in older if server.name not in one.out),
             backup=statistics.text(row, "bck") == "1",
-            counters=Counters(
-                requests=statistics.number(row, "stot"),
-                errors=statistics.number(row, "econ") + statistics.number(row, "eresp"),
-                responses_5xx=statistics.number(row, "hrsp_5xx"),
-                retries=statistics.number(row, "wretr"),
-                redispatches=statistics.number(row, "wredis"),
-            ),
+            counters=_counters(statistics, row),
             detail={
                 "status": statistics.text(row, "status"),
                 "check_status": statistics.text(row, "check_status"),
@@ -511,6 +507,16 @@ class HAProxyDriver(Driver):
                 "in_flight_leaving": sum(one[0] for one in leaving),
             },
         )
+
+
+def _counters(statistics: replies.Statistics, row: list[str]) -> Counters:
+    return Counters(
+        requests=statistics.number(row, "stot"),
+        errors=statistics.number(row, "econ") + statistics.number(row, "eresp"),
+        responses_5xx=statistics.number(row, "hrsp_5xx"),
+        retries=statistics.number(row, "wretr"),
+        redispatches=statistics.number(row, "wredis"),
+    )
 
 
 def _rows(answer: str) -> str:

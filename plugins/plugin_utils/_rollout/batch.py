@@ -300,7 +300,8 @@ class Phases:
         since = self.record.now()
         hosts = [member.host for member in members]
         look = {
-            "requests": self.settings.look_requests,
+            # Of the whole fleet: the balancers share them.
+            "requests": -(-self.settings.look_requests // len(self.record.balancers)),
             "seconds": self.settings.look_seconds,
             "timeout": self.settings.look_timeout,
             "max_errors": self.settings.look_max_errors,

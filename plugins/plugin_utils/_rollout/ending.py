@@ -191,8 +191,10 @@ def _balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict
             not_counted.append(name)  # its counters began anew at a reload
             continue
         total["requests"] += now["requests"] - before["requests"]
-        total["failed"] += now["errors"] - before["errors"]
-        total["responses_5xx"] += now["responses_5xx"] - before["responses_5xx"]
+        answers_5xx = now["responses_5xx"] - before["responses_5xx"]
+        # A failed request may count as an error, as an answer of the 500s, or as both: at least so many failed.
+        total["failed"] += max(now["errors"] - before["errors"], answers_5xx)
+        total["responses_5xx"] += answers_5xx
     return {**total, "not_counted": not_counted}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
@@ -87,6 +88,7 @@ def preflight(
             for each in candidates
         },
         others=others,
+        to_stage=_to_stage(settings, plan, infos),
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
     )
@@ -260,13 +262,17 @@ def _rollback_target_is_there(settings: Settings, plan: Plan, infos: Mapping[str
                 )
 
 
+def _to_stage(settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Members that do not have exactly this release yet, so that nothing is brought twice."""
+    if settings.method != "archive":
+        return []
+    wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
+    return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
+
+
 def counters_of(pool: Pool) -> dict[str, Any]:
     """The counters that a report subtracts: of the process that serves, so its name comes with them."""
-    total = {"requests": 0, "errors": 0, "responses_5xx": 0, "retries": 0, "redispatches": 0}
-    for member in pool.members:
-        for name in total:
-            total[name] += getattr(member.counters, name)
-    return {"identity": pool.identity, **total}
+    return {"identity": pool.identity, **asdict(pool.counters)}
 
 
 def make_folder(settings: Settings, record: Record) -> None:

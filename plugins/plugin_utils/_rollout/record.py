@@ -84,6 +84,7 @@ class Record:
     balancers: list[str]
     batches: list[list[str]]
     members: dict[str, MemberRecord]
+    to_stage: list[str] = field(default_factory=list)  # members that the release must be brought to
     others: list[bool] = field(default_factory=list)  # the pool's other members, by whether each is in service
     back_batches: list[list[str]] = field(default_factory=list)
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start

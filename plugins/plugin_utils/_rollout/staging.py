@@ -58,20 +58,14 @@ def stage(settings: Settings, remote: Remote, record: Record, archive: str, chec
 
     Raises the first member's error; the others may then have the release staged, which harms nothing.
     """
-    hosts = [host for batch in record.batches for host in batch]
-    is_url = archive.startswith(("http://", "https://"))
-    incoming = {host: f"/tmp/zerodrop-{secrets.token_hex(16)}" for host in hosts}
     if check:
         return {}
+    is_url = archive.startswith(("http://", "https://"))
+    incoming = {host: f"/tmp/zerodrop-{secrets.token_hex(16)}" for host in record.to_stage}
     if not is_url:
-        present = _already_staged(settings, remote, hosts)
-        _raise_first(remote.copy_to(archive, {host: incoming[host] for host in hosts if host not in present}))
-    else:
-        present = set()
+        _raise_first(remote.copy_to(archive, incoming))
     calls = {}
-    for host in hosts:
-        if host in present:
-            continue
+    for host in record.to_stage:
         params = {
             "base": settings.base,
             "version": settings.version,
@@ -83,17 +77,6 @@ def stage(settings: Settings, remote: Remote, record: Record, archive: str, chec
     replies = remote.run(calls)
     _raise_first(replies)
     return replies
-
-
-def _already_staged(settings: Settings, remote: Remote, hosts: Sequence[str]) -> set[str]:
-    """Members that have exactly this release, so that nothing is copied twice."""
-    replies = remote.run({host: Call("release_info", {"base": settings.base, "unit": None}) for host in hosts})
-    return {
-        host
-        for host, reply in replies.items()
-        for release in reply.result.get("releases", [])
-        if release["version"] == settings.version and release.get("checksum") == settings.archive_checksum.lower()
-    }
 
 
 def _raise_first(replies: dict[str, Reply]) -> None:

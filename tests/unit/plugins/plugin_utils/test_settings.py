@@ -155,7 +155,7 @@ def test_a_misspelt_setting_is_refused_with_the_right_one() -> None:
         ({"rollout_health_version_key": "v", "rollout_health_version_header": "V"}, "Only one of"),
         ({"rollout_look_seconds": 10, "rollout_look_timeout": 5}, "no look could pass"),
         ({"rollout_health_seconds": 90, "rollout_health_timeout": 60}, "no member could pass"),
-        ({"rollout_health_successes": 100, "rollout_health_timeout": 5}, "no member could pass"),
+        ({"rollout_health_successes": 200, "rollout_health_timeout": 5}, "no member could pass"),
         ({"rollout_max_failed_requests": 0}, "needs a witness"),
     ],
 )

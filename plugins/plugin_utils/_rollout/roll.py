@@ -1,0 +1,68 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A rollout with a ready method, from the first batch to the last, and back if it stops.
+
+Where the members are upgraded by us and not by tasks of the user's, all batches
+are one step: hosts are asked over lasting connections, and Ansible's own cost
+does not grow with the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+FORWARD, BACK = "batch", "back"
+
+_PHASES: Sequence[Callable[[Phases], Outcome]] = (Phases.drain, Phases.upgrade, Phases.gate, Phases.put_back)
+
+
+def name_of(direction: str, number: int, batches: Sequence[object]) -> str:
+    """What a batch is called: in the output, and as its coordinator's name."""
+    return f"{direction} {number} of {len(batches)}"
+
+
+def roll(settings: Settings, remote: Remote, record: Record, check: bool, say: Callable[[str], None]) -> bool:
+    """Run every batch, and the way back after a stop; returns whether anything was changed."""
+    changed = _run(settings, remote, record, check, say, FORWARD)
+    if record.stop is not None:
+        say(decide_back(settings, record))
+        changed = _run(settings, remote, record, check, say, BACK) or changed
+    return changed
+
+
+def _run(
+    settings: Settings, remote: Remote, record: Record, check: bool, say: Callable[[str], None], direction: str
+) -> bool:
+    batches = record.batches if direction == FORWARD else record.back_batches
+    changed = False
+    for number, hosts in enumerate(batches, 1):
+        phases = Phases(settings, remote, record, Batch(tuple(hosts), back=direction == BACK), check)
+        for phase in _PHASES:
+            outcome = run_phase(phases, phase)
+            say(f"{name_of(direction, number, batches)}: {outcome.message}")
+            changed = changed or outcome.changed
+            if phase is Phases.drain and outcome.error is not None:
+                break
+        if record.stop is not None and direction == FORWARD:
+            break
+    return changed
+
+
+def run_phase(phases: Phases, phase: Callable[[Phases], Outcome]) -> Outcome:
+    """One phase of a batch: stopped beforehand by too many failed requests, and kept in the record."""
+    record = phases.record
+    too_many = too_many_failed(phases.settings, record)
+    if too_many is not None and not phases.batch.back:
+        record.halt("witness", too_many, [])
+    outcome = phase(phases)
+    record.save()
+    return outcome
