@@ -72,7 +72,7 @@ class ActionModule(ActionBase):
             record = self._refusal(variables, error)
             facts: dict[str, Any] = {"path": record.path, "refused": str(error)}
             facts.update(method="", batches=0, to_stage=0, hosts=[], serial=[1])
-            return {"msg": preflight.refused(error), "code": error.code, "ansible_facts": {"__rollout": facts}}
+            return {"msg": preflight.refused(error), "code": error.code, "plan": facts}
         record.save()
         facts = {
             "path": record.path,
@@ -84,7 +84,7 @@ class ActionModule(ActionBase):
             "upgrade": record.upgrade,
             **self._as_hosts(record, FORWARD),
         }
-        return {"msg": preflight.summary(record), "ansible_facts": {"__rollout": facts}}
+        return {"msg": preflight.summary(record), "plan": facts}
 
     def _planned(self, variables: Mapping[str, Any]) -> tuple[Record, Settings]:
         settings = Settings.from_vars(variables)
@@ -122,8 +122,11 @@ class ActionModule(ActionBase):
 
     def _folders(self) -> list[str]:
         """Where a user's relative path may be meant from: here, the inventory, the playbook."""
-        folders = [os.getcwd(), self._vars.get("inventory_dir"), self._vars.get("playbook_dir")]
-        return [str(folder) for folder in folders if folder]
+        # The implicit localhost has no inventory of its own; any other host has.
+        hosts = [self._vars["hostvars"][name] for name in self._vars["groups"]["all"][:1]]
+        inventories = [variables.get("inventory_dir") for variables in [self._vars, *hosts]]
+        folders = [os.getcwd(), *inventories, self._vars.get("playbook_dir")]
+        return list(dict.fromkeys(str(folder) for folder in folders if folder))
 
     def _hosts_of(self, pattern: str) -> list[str]:
         manager = InventoryManager(self._loader, parse=False)
@@ -224,7 +227,7 @@ class ActionModule(ActionBase):
         message = ending.decide_back(settings, record)
         record.save()
         facts = {**self._facts(), **self._as_hosts(record, BACK)}
-        return {"msg": message, "ansible_facts": {"__rollout": facts}}
+        return {"msg": message, "plan": facts}
 
     def _report(self) -> dict[str, Any]:
         facts = self._facts()
@@ -251,7 +254,7 @@ class ActionModule(ActionBase):
 
     def _facts(self) -> dict[str, Any]:
         """What preflight left for all later steps, whichever host they run for."""
-        return dict(self._vars["hostvars"]["localhost"]["__rollout"])
+        return dict(self._vars["hostvars"]["localhost"]["__rollout_preflight"]["plan"])
 
     def _open(self) -> tuple[Record, Settings]:
         facts = self._facts()

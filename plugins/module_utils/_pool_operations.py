@@ -25,8 +25,10 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     RolloutError,
     TimedOut,
     Unhealthy,
+    UnknownPool,
     Unreachable,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool, Setting
 
@@ -58,19 +60,44 @@ def pool_read(
     if rights:
         balancer.check_rights()
     names = list(balancer.pools())
+    unknown = [name for name in wanted or [] if name not in names]
+    if unknown:
+        raise UnknownPool(f"The balancer has no pool {unknown[0]!r}.", f"It has {', '.join(names) or 'none'}.")
+    marks = _marks(params)
     return {
         "changed": False,
         "capabilities": capabilities.to_dict(),
         "pool_names": names,
         "pools": [balancer.read(name).to_dict() for name in (wanted or names)],
+        "held_out": _plain(marks.read()) if marks else {},
     }
 
 
 def pool_drain(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """Hold members out and wait until nothing is in flight on them."""
-    return _Work(params, driver, clock).take_out(_Drain.from_params(params), check)
+    """Hold members out and wait until nothing is in flight on them.
+
+    With a ``service``, what the members are to return to is kept on this host
+    from before the first change until they are put back; ``return_to`` has it,
+    also for members that an earlier run held out and left so.
+    """
+    work = _Work(params, driver, clock)
+    drain = _Drain.from_params(params)
+    marks = _marks(params)
+    if marks is None:
+        return work.take_out(drain, check)
+    return_to = marks.returning_to(work.read(drain.names), drain.names)
+    known = set(marks.read())
+    if not check:
+        marks.add(return_to)
+    try:
+        result = work.take_out(drain, check)
+    except RolloutError as error:
+        if not check and error.facts.get("undone", True):
+            marks.remove(set(return_to) - known)
+        raise
+    return {**result, "return_to": _plain(return_to)}
 
 
 def pool_return(
@@ -89,7 +116,11 @@ def pool_put_back(
     """Return members to given settings, and look how they do under traffic."""
     work = _Work(params, driver, clock)
     settings = _settings(params.get("settings"))
-    return work.put_back(settings, _Look.from_params(params.get("look")), _interval(params), check)
+    result = work.put_back(settings, _Look.from_params(params.get("look")), _interval(params), check)
+    marks = _marks(params)
+    if marks is not None and not check:
+        marks.remove(name for name, one in settings.items() if marks.read().get(name) == one)
+    return result
 
 
 def pool_weigh(
@@ -172,6 +203,12 @@ def _member_names(params: Mapping[str, Any]) -> list[str]:
     if twice:
         raise BadInput(f"The member {twice[0]!r} is named twice.")
     return names
+
+
+def _marks(params: Mapping[str, Any]) -> Marks | None:
+    if not _params.given(params, "service"):
+        return None
+    return Marks(params["service"], params.get("pool"), params.get("marks"))
 
 
 def _interval(params: Mapping[str, Any]) -> float:

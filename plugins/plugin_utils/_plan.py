@@ -55,6 +55,7 @@ class Candidate:
     release: str | None  # None: not known
     in_service: bool  # on every balancer
     healthy: bool = True
+    left_out: bool = False  # held out by an earlier rollout that did not put it back
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def plan_rolling(
     total = len(candidates) + len(others)
     floor_count = floor_members(floor, total)
     in_service = sum(each.in_service for each in candidates) + sum(others)
-    todo = [each for each in candidates if each.release != version or not each.healthy]
+    todo = [each for each in candidates if each.release != version or not each.healthy or each.left_out]
     todo.sort(key=lambda each: (each.in_service and each.healthy,))
     finished = tuple(each.name for each in candidates if each not in todo)
     spare = in_service - floor_count

@@ -310,5 +310,5 @@ def _command(interpreter: Any) -> str:
 
 
 def _lost(host: str, why: str) -> Unreachable:
-    reason = " ".join(why.split())
-    return Unreachable(f"{host} cannot be reached: {reason}.".replace("..", "."), host=host, lost=True)
+    reason = " ".join(why.split()).rstrip(".: ")
+    return Unreachable(f"{host} cannot be reached: {reason}.", host=host, lost=True)

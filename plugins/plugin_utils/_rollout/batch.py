@@ -110,8 +110,7 @@ class Phases:
         )
 
     def _note_before(self, balancer: str, reply: Reply) -> None:
-        for host, setting in self.fleet.by_host(balancer, reply.result.get("before", {})).items():
-            # The first drain saw the state that people had chosen; later ones see ours.
+        for host, setting in self.fleet.by_host(balancer, reply.result.get("return_to", {})).items():
             self.record.members[host].before.setdefault(balancer, setting)
 
     def _note_drained(self, replies: Mapping[str, Reply], since: float) -> None:
@@ -178,7 +177,7 @@ class Phases:
             reply = replies[member.host]
             member.seconds["upgrade"] = member.seconds.get("upgrade", 0.0) + reply.seconds
             if reply.error is not None:
-                problems.append(self._set_aside(member, "upgrade", reply.error))
+                problems.append(self._set_aside(member, "upgrade", _named(member.host, reply.error)))
             else:
                 member.release = self.batch.release(member, self.record)
         message = f"{', '.join(m.host for m in members)} switched in {self.record.now() - since:.2f} s"

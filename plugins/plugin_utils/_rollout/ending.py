@@ -267,7 +267,7 @@ def _what_next(data: Mapping[str, Any]) -> str:
         return ""
     parts = []
     out = [
-        f"{host} ({member['trouble'] or member['state']})"
+        f"{host} ({member['trouble'].removeprefix(host + ': ') or member['state']})"
         for host, member in data["members"].items()
         if member["state"] in ("lost", "left_out", "failed", "drained", "upgraded", "healthy")
     ]

@@ -22,6 +22,7 @@ def balancer_params(settings: Settings) -> dict[str, Any]:
         "socket": settings.socket,
         "master_socket": "" if settings.master_socket == "none" else settings.master_socket or None,
         "pool": settings.pool,
+        "service": settings.service,
     }
 
 

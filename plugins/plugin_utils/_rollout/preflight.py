@@ -21,7 +21,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     RolloutError,
     UnknownMember,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Candidate,
     Plan,
@@ -58,11 +58,13 @@ def preflight(
 
     replies = remote.run({**_balancer_calls(settings, balancers), **_member_calls(settings, hosts)}, check)
     pools = _pools(settings, {name: replies[name] for name in balancers})
+    held_out = {name: replies[name].result["held_out"] for name in balancers}
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
     _every_member_is_known(pools, names, hostvars)
     _releases_can_be_known(settings, infos)
-    candidates = [_candidate(host, names[host], pools, infos[host]) for host in hosts]
+    _units_are_there(settings, infos)
+    candidates = [_candidate(host, names[host], pools, held_out, infos[host]) for host in hosts]
     others = other_members(pools, names)
     plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = _notes(settings, plan, candidates)
@@ -166,6 +168,8 @@ def _find_member(host: str, variables: Mapping[str, Any], balancer: str, pool: P
         return pool.member(_names.member_name(str(given), f"rollout_member of {host}"))
     by_name = [each for each in pool.members if each.name == host]
     address = str(variables.get("ansible_host") or host)
+    if port and not str(port).isdigit():
+        raise BadInput(f"rollout_member_port of {host} must be a port's number, got {port!r}.")
     found = by_name or pool.at_address(address, int(port) if port else None)
     if len(found) == 1:
         return found[0]
@@ -198,6 +202,17 @@ def _every_member_is_known(
             )
 
 
+def _units_are_there(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
+    if settings.method != "archive":
+        return
+    lacking = [host for host, info in infos.items() if (info["unit"] or {}).get("load") == "not-found"]
+    if lacking:
+        raise BadInput(
+            f"{', '.join(lacking)}: there is no unit {settings.unit} to restart.",
+            "Name the service's unit in rollout_archive_unit.",
+        )
+
+
 def _releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
     """Without a record, a store or a health answer that names it, every run would upgrade everything again."""
     if settings.method == "archive" or settings.names_version:
@@ -222,19 +237,33 @@ def other_members(pools: Mapping[str, Pool], names: Mapping[str, Mapping[str, st
     return list(service.values())
 
 
-def _candidate(host: str, names: Mapping[str, str], pools: Mapping[str, Pool], info: Mapping[str, Any]) -> Candidate:
+def _candidate(
+    host: str,
+    names: Mapping[str, str],
+    pools: Mapping[str, Pool],
+    held_out: Mapping[str, Mapping[str, Any]],
+    info: Mapping[str, Any],
+) -> Candidate:
     seen = [pools[balancer].member(name) for balancer, name in names.items()]
     return Candidate(
         name=host,
         release=info["release"],
         in_service=all(member.in_service for member in seen),
         healthy=bool(info["healthy"]),
+        left_out=any(
+            pools[balancer].member(name).admin is not Admin.READY
+            and held_out[balancer].get(name, {}).get("admin") == Admin.READY.value
+            for balancer, name in names.items()
+        ),
     )
 
 
 def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:
     notes = []
-    out = [each.name for each in candidates if not each.in_service]
+    left_out = [each.name for each in candidates if each.left_out]
+    if left_out:
+        notes.append(f"{', '.join(left_out)}: left out of service by an earlier rollout, and taken up again")
+    out = [each.name for each in candidates if not each.in_service and not each.left_out]
     if out:
         notes.append(f"{', '.join(out)}: out of service before the rollout, and left so where an operator did it")
     if plan.shrunk:

@@ -124,11 +124,11 @@ class Record:
         now = time.time()
         return cls(
             rollout_id=new_id(now),
-            service=str(variables.get("rollout_service") or "the service"),
+            service=" ".join(str(variables.get("rollout_service") or "the service").split()),
             strategy="rolling",
             pool=str(variables.get("rollout_pool") or ""),
             from_version=None,
-            to_version=str(variables.get("rollout_version") or "no version"),
+            to_version=" ".join(str(variables.get("rollout_version") or "no version").split()),
             started_at=now,
             check=False,
             method="",

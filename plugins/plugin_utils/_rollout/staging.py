@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 _STAGE_LIMIT = 1800.0
-_ALGORITHMS = ("sha256", "sha384", "sha512")
+_ALGORITHMS = {"sha256": 64, "sha384": 96, "sha512": 128}  # and how many hexadecimal digits each has
 
 
 def find_archive(settings: Settings, folders: Sequence[str]) -> str:
@@ -27,7 +27,8 @@ def find_archive(settings: Settings, folders: Sequence[str]) -> str:
     """
     source = settings.archive_src
     algorithm, _colon, wanted = settings.archive_checksum.partition(":")
-    if algorithm not in _ALGORITHMS or not wanted or set(wanted.lower()) - set("0123456789abcdef"):
+    digits = len(wanted) if not set(wanted.lower()) - set("0123456789abcdef") else 0
+    if _ALGORITHMS.get(algorithm) != digits:
         raise BadArtefact(
             f"rollout_archive_checksum {settings.archive_checksum!r} is not a checksum.",
             "Give it as sha256:HEX, from: sha256sum ARCHIVE.",
@@ -47,7 +48,7 @@ def find_archive(settings: Settings, folders: Sequence[str]) -> str:
     found = digest.hexdigest()
     if found != wanted.lower():
         raise BadArtefact(
-            f"The checksum of {path} is {algorithm}:{found}, not {algorithm}:{wanted.lower()}.",
+            f"The checksum of {path} is {algorithm}:{found}, not the one in rollout_archive_checksum, {settings.archive_checksum}.",
             "It is another file than the one that was meant, or it is damaged.",
         )
     return path

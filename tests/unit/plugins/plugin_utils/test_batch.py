@@ -52,7 +52,12 @@ class FakeRemote:
         before = {name: {"admin": self.admin[balancer, name], "weight": 7} for name in params["members"]}
         for name in params["members"]:
             self.admin[balancer, name] = "out"
-        return {"changed": True, "before": before, "members": {name: {"cut": 0} for name in before}}
+        return {
+            "changed": True,
+            "before": before,
+            "return_to": before,
+            "members": {name: {"cut": 0} for name in before},
+        }
 
     def _pool_return(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"changed": True, "members": {name: {} for name in params["members"]}}

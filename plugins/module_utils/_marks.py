@@ -1,0 +1,93 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What members that we hold out are to return to, kept on the balancer itself.
+
+A balancer's runtime state does not say who took a member out, or what it was
+before. Without that a run that was killed would leave a member out for good,
+since the next one would take its state for an operator's. So before a member is
+held out, what it is to return to is on the disk beside the balancer, and it is
+removed when the member is back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, PermissionDenied
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import pool_name, service
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Pool, Setting
+
+FOLDER = "/var/lib/zerodrop"
+
+
+class Marks:
+    """The marks of one service on one pool of this balancer; a missing file is no mark."""
+
+    def __init__(self, service_name: object, pool: object, folder: str | None = None) -> None:
+        self._folder = folder or FOLDER
+        # A colon is legal in a pool's name and in no service's, so that no two files can be the same.
+        name = f"{service(service_name, 'service')}:{pool_name(pool)}.held-out.json"
+        self.path = os.path.join(self._folder, name)
+
+    def read(self) -> dict[str, Setting]:
+        """By member; raises ``InvalidConfiguration`` for a file that cannot be understood, and leaves it."""
+        try:
+            with open(self.path, encoding="utf-8") as file:
+                data = json.load(file)
+            return {name: Setting(Admin(one["admin"]), int(one["weight"])) for name, one in data.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InvalidConfiguration(
+                f"{self.path}, which says what members return to, cannot be read: {error}.",
+                "See which members are out of service and put them back by hand, then remove it.",
+            ) from error
+
+    def returning_to(self, pool: Pool, names: Iterable[str]) -> dict[str, Setting]:
+        """What each member is to return to: what it is now, or what it was before we held it out."""
+        marks = self.read()
+        found = {}
+        for name in names:
+            member = pool.member(name)
+            ours = member.admin is not Admin.READY and name in marks
+            found[name] = marks[name] if ours else member.setting
+        return found
+
+    def add(self, settings: Mapping[str, Setting]) -> None:
+        self._write({**self.read(), **settings})
+
+    def remove(self, names: Iterable[str]) -> None:
+        gone = set(names)
+        marks = self.read()
+        if gone & set(marks):
+            self._write({name: one for name, one in marks.items() if name not in gone})
+
+    def _write(self, marks: Mapping[str, Setting]) -> None:
+        data = {name: {"admin": one.admin.value, "weight": one.weight} for name, one in marks.items()}
+        try:
+            os.makedirs(self._folder, mode=0o755, exist_ok=True)
+            if not data:
+                os.unlink(self.path)
+                return
+            handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".held-out-")
+            try:
+                with os.fdopen(handle, "w", encoding="utf-8") as file:
+                    json.dump(data, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.chmod(temporary, 0o640)
+                os.replace(temporary, self.path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as error:
+            raise PermissionDenied(
+                f"{self.path}, which says what members return to, cannot be written: {error}.",
+                "Use become, and see whether the disk is full.",
+            ) from error
