@@ -195,8 +195,15 @@ def test_broken_configurations_are_refused_or_changed_right(
     change_all(text, "main")
 
 
+PIECES = st.sampled_from(
+    [b"upstream u{", b"upstream v {", b"server ", b"server a", b" weight=", b"7", b" down", b";", b"}", b" # }\n", b"\xff", b"'"]
+    + [b"http{", b"\r\n", b"\\", b" drain"]
+)  # fmt: skip
+BLOCK = st.lists(PIECES, max_size=8).map(lambda pieces: b"upstream u{" + b"".join(pieces) + b";}")
+
+
 @given(
-    st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)),
+    st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode), BLOCK, BLOCK),
     st.sampled_from(["main", "http", "stream"]),
 )
 def test_any_bytes_are_refused_or_changed_right(content: bytes, context: str) -> None:

@@ -26,7 +26,7 @@ BITS = st.sampled_from(
 )  # fmt: skip
 # Whole statements among the bits, so that many of the texts are valid.
 STATEMENTS = st.sampled_from(
-    ["a b;", "c 'd;' { e; }", "# f }\n", "#g {\r\n\t", "\n", "\r\n", " ", "h {}", 'i "\\"" ${j}\\;;', "k;", "'l'{m n#o;}"]
+    ["a b;", "c 'd;' { e; }", "# f }\n", "#g {\r\n\t", "\n", "\r\n", " ", "h {}", 'i "\\"" ${j}\\;;', "k", "'l'{m n#o;}"]
     + ["x_by_lua_block { '}' }", "y_by_lua_block {{} --}\n}", "# é\udcff"]
 )  # fmt: skip
 TEXTS = st.one_of(
@@ -161,6 +161,7 @@ def test_what_is_no_configuration_is_refused_with_its_line(text: str) -> None:
         ('a "b");', [["a", "b", ")"]]),
         ("a ''; # no line end", [["a", ""]]),
         ("#a;", []),
+        ("#a\rb;\nc;", [["c"]]),
         ("", []),
     ],
 )
@@ -175,6 +176,7 @@ def test_words(text: str, words: list[list[str]]) -> None:
         ("a {\n b;\n", 1, "never closed"),
         ("a;\n}\n", 2, 'unexpected "}"'),
         ("a b }", 1, 'unexpected "}"'),
+        ("a {\n b }", 2, 'unexpected "}"'),
         ("\n\n;", 3, 'unexpected ";"'),
         ("{ }", 1, 'unexpected "{"'),
         ("a b\n", 2, "unexpected end"),

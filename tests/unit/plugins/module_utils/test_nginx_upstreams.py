@@ -190,7 +190,10 @@ def test_what_is_no_address_is_refused_with_its_place(text: str) -> None:
     assert (caught.value.facts["file"], caught.value.facts["line"]) == ("nginx.conf", 3)
 
 
-@given(st.text(max_size=40), st.sampled_from([80, None]))
+ADDRESS_BITS = st.sampled_from(["unix:", "/", "[", "]", "::1", ":", "a", ".", "0", "80", "99999", "$", " ", "\udcff"])
+
+
+@given(st.one_of(st.text(max_size=40), st.lists(ADDRESS_BITS, max_size=6).map("".join)), st.sampled_from([80, None]))
 def test_any_address_is_read_or_refused(text: str, port: int | None) -> None:
     try:
         found = addresses.parse(text, port)
