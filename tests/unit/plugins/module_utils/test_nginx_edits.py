@@ -196,10 +196,10 @@ def test_broken_configurations_are_refused_or_changed_right(
 
 
 PIECES = st.sampled_from(
-    [b"upstream u{", b"upstream v {", b"server ", b"server a", b" weight=", b"7", b" down", b";", b"}", b" # }\n", b"\xff", b"'"]
-    + [b"http{", b"\r\n", b"\\", b" drain"]
+    [b"server a:1;", b"server [::1]:8 down;", b"server b:2 weight=7\r\n;", b"server c:3 drain # }\n down;", b"server 'd:4';"]
+    + [b"}upstream v {", b"server e:5", b" weight=", b"7", b" down", b";", b"}", b" # }\n", b"\xff", b"'", b"\\", b"\r\n"]
 )  # fmt: skip
-BLOCK = st.lists(PIECES, max_size=8).map(lambda pieces: b"upstream u{" + b"".join(pieces) + b";}")
+BLOCK = st.lists(PIECES, max_size=5).map(lambda pieces: b"upstream u{" + b"".join(pieces) + b"}")
 
 
 @given(
