@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
         except RolloutError as error:
             record = self._refusal(variables, error)
             facts: dict[str, Any] = {"path": record.path, "refused": str(error)}
-            facts.update(method="", batches=0, to_stage=0, hosts=[], serial=[1])
+            facts.update(method="", batches=0, hosts=[], serial=[1])
             return {"msg": preflight.refused(error), "code": error.code, "plan": facts}
         record.save()
         facts = {
@@ -80,7 +80,6 @@ class ActionModule(ActionBase):
             "refused": "",
             "method": settings.method,
             "batches": len(record.batches),
-            "to_stage": len(record.to_stage),
             "upgrade": record.upgrade,
             **self._as_hosts(record, FORWARD),
         }
@@ -158,23 +157,11 @@ class ActionModule(ActionBase):
             serial.append(1 + len(batch))
         return {"hosts": rows, "serial": serial or [1]}
 
-    def _stage(self) -> dict[str, Any]:
-        record, settings = self._open()
-        archive = staging.find_archive(settings, self._folders())
-        try:
-            replies = staging.stage(settings, self._remote, record, archive, self._check)
-        except RolloutError as error:
-            record.halt("preflight", error, [])
-            record.save()
-            raise
-        staged = [host for host, reply in replies.items() if reply.changed]
-        words = ", ".join(staged) if staged else "no member, it was there"
-        return {"changed": bool(staged), "msg": f"{settings.version} staged on {words}"}
-
     def _roll(self) -> dict[str, Any]:
         record, settings = self._open()
+        archive = staging.find_archive(settings, self._folders())
         with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
-            changed = roll(settings, remote, record, self._check, self._display.display)
+            changed = roll(settings, remote, record, archive, self._check, self._display.display)
         record.save()
         if record.stop is None:
             return {"changed": changed, "msg": ""}  # each phase has said what it did
@@ -263,7 +250,6 @@ class ActionModule(ActionBase):
 
 _PHASES = {
     "preflight": ActionModule._preflight,
-    "stage": ActionModule._stage,
     "roll": ActionModule._roll,
     "drain": ActionModule._drain,
     "upgraded": ActionModule._upgraded,

@@ -24,8 +24,7 @@ options:
     description:
       - Which phase.
       - V(preflight) looks at every balancer and member, plans the batches and changes nothing.
-      - V(stage) unpacks the release beside the running one (method C(archive)).
-      - V(roll) runs every batch of a rollout with a ready method, and the way back if it stops. The phases that follow are
+      - V(roll) brings the release to the members and runs every batch of a rollout with a ready method, and the way back if it stops. The phases that follow are
         for one batch each, with the user's own tasks between them.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
       - V(upgraded) sees what the user's own tasks left.
@@ -35,7 +34,7 @@ options:
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
     type: str
     required: true
-    choices: [preflight, stage, roll, drain, upgraded, gate, put_back, decide_back, report]
+    choices: [preflight, roll, drain, upgraded, gate, put_back, decide_back, report]
 attributes:
   check_mode:
     description: Can run in check mode and return what would happen without changing anything.
@@ -93,7 +92,6 @@ def main() -> None:
                 "required": True,
                 "choices": [
                     "preflight",
-                    "stage",
                     "roll",
                     "drain",
                     "upgraded",

@@ -95,6 +95,8 @@ class Remote:
 
     def __exit__(self, *_exception: object) -> None:
         for session in self._sessions.values():
+            session.end()
+        for session in self._sessions.values():
             session.close()
         self._sessions.clear()
 

@@ -57,15 +57,19 @@ class Session:
         lines = self._said.read().decode("utf-8", "replace").strip().splitlines()
         return f" ({lines[-1]})" if lines else ""
 
-    def close(self, at_once: bool = False) -> None:
-        """End it: with its input, or at once when it is stuck."""
-        if at_once:
-            self._process.kill()
-        if self._process.stdin is not None and not at_once:
+    def end(self) -> None:
+        """End its input, and so the program; does not wait for it."""
+        if self._process.stdin is not None:
             try:
                 self._process.stdin.close()
             except OSError:
                 pass
+
+    def close(self, at_once: bool = False) -> None:
+        """End it and wait: with its input, or at once when it is stuck."""
+        if at_once:
+            self._process.kill()
+        self.end()
         try:
             self._process.wait(timeout=2)
         except subprocess.TimeoutExpired:

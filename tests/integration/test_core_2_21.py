@@ -34,9 +34,6 @@ def test_a_rollout_and_its_second_run(rig: Rig) -> None:
     assert set(again.changed.values()) == {0}
 
 
-@pytest.mark.xfail(
-    reason="what preflight leaves for the later plays is read as an injected fact, which Ansible gives up"
-)
 @pytest.mark.parametrize("environment", [{}, {"ANSIBLE_INJECT_FACT_VARS": "false"}], ids=["default", "without"])
 def test_no_deprecated_way_of_ansible_is_used(rig: Rig, environment: dict[str, str]) -> None:
     run = rig.rollout(rig.archive("2.0"), options=["--check"], core=CORE, environment=environment)

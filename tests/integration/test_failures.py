@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from .rig import FIRST, Rig, Run
-from .test_unreachable import STAYS_OUT
 
 pytestmark = pytest.mark.lab
 
@@ -140,7 +139,6 @@ def test_a_member_that_cannot_be_rolled_back_is_left_out(rig: Rig) -> None:
     assert run.states()["web4"] == "left_out"
 
 
-@pytest.mark.xfail(reason=STAYS_OUT)
 def test_a_member_that_was_left_out_comes_back_with_the_next_rollout(rig: Rig) -> None:
     rig.lay_out("2.0")
     stopped = rig.rollout(own_tasks(rig, host="web4", releases=("2.0", FIRST)), rollout_look_timeout=1)

@@ -149,11 +149,7 @@ def test_while_the_users_own_tasks_run(rig: Rig, on_failure: str) -> None:
     assert {current[host] for host in ("web1", "web2", "web3")} == {kept}
 
 
-STAYS_OUT = "a member that a stopped rollout left out is taken for one that an operator took out, and stays out"
-
-
 @METHODS
-@pytest.mark.xfail(reason=STAYS_OUT)
 def test_the_same_playbook_finishes_when_it_is_back(rig: Rig, method: Method) -> None:
     settings = method(rig)
     with rig.load(slow=3.0) as load:

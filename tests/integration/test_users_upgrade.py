@@ -108,7 +108,6 @@ def test_going_back_runs_the_users_upgrade_with_the_old_release(rig: Rig, method
     assert told(rig) == {host: ["2.0", FIRST] if host in ("web1", "web2") else [] for host in rig.hosts}
 
 
-@pytest.mark.xfail(reason="localhost is not in the inventory, so its variables do not say where the inventory is")
 def test_a_role_beside_the_inventory_is_found_from_anywhere(rig: Rig) -> None:
     rig.lay_out("2.0")
     run = rig.rollout(role(rig.folder), inventory=inventory_in(rig), rollout_version="2.0", options=["--check"])

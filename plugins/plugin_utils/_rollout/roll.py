@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.staging import stage
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
@@ -30,9 +32,21 @@ def name_of(direction: str, number: int, batches: Sequence[object]) -> str:
     return f"{direction} {number} of {len(batches)}"
 
 
-def roll(settings: Settings, remote: Remote, record: Record, check: bool, say: Callable[[str], None]) -> bool:
-    """Run every batch, and the way back after a stop; returns whether anything was changed."""
-    changed = _run(settings, remote, record, check, say, FORWARD)
+def roll(
+    settings: Settings, remote: Remote, record: Record, archive: str, check: bool, say: Callable[[str], None]
+) -> bool:
+    """Bring the release to the members, run every batch, and the way back after a stop.
+
+    Returns whether anything was changed.
+    """
+    try:
+        staged = stage(settings, remote, record, archive, check)
+    except RolloutError as error:
+        record.halt("preflight", error, [])  # no member was touched: it is still a refusal
+        return False
+    if staged:
+        say(f"{settings.version} staged on {', '.join(staged)}")
+    changed = _run(settings, remote, record, check, say, FORWARD) or bool(staged)
     if record.stop is not None:
         say(decide_back(settings, record))
         changed = _run(settings, remote, record, check, say, BACK) or changed

@@ -54,13 +54,13 @@ def find_archive(settings: Settings, folders: Sequence[str]) -> str:
     return path
 
 
-def stage(settings: Settings, remote: Remote, record: Record, archive: str, check: bool) -> dict[str, Reply]:
-    """Unpack the release beside the running one on every member that will need it; by host.
+def stage(settings: Settings, remote: Remote, record: Record, archive: str, check: bool) -> list[str]:
+    """Unpack the release beside the running one on every member that lacks it; returns those members.
 
     Raises the first member's error; the others may then have the release staged, which harms nothing.
     """
     if check:
-        return {}
+        return []
     is_url = archive.startswith(("http://", "https://"))
     incoming = {host: f"/tmp/zerodrop-{secrets.token_hex(16)}" for host in record.to_stage}
     if not is_url:
@@ -77,7 +77,7 @@ def stage(settings: Settings, remote: Remote, record: Record, archive: str, chec
         calls[host] = Call("release_stage", params, _STAGE_LIMIT)
     replies = remote.run(calls)
     _raise_first(replies)
-    return replies
+    return [host for host, reply in replies.items() if reply.changed]
 
 
 def _raise_first(replies: dict[str, Reply]) -> None:

@@ -68,7 +68,7 @@ def test_a_disk_that_takes_nothing_is_refused(marks: Marks, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "mkstemp", full)
-    with pytest.raises(PermissionDenied, match="cannot be written.*No space left"):
+    with pytest.raises(PermissionDenied, match=r"cannot be written.*No space left"):
         marks.add({"web1": READY})
 
 
