@@ -66,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def check(_: argparse.Namespace) -> int:
+def check(_arguments: argparse.Namespace) -> int:
     """Can the lab run here?"""
     problem = prerequisites.verdict(prerequisites.look())
     print(problem or "everything the lab needs is here")
@@ -118,7 +118,7 @@ def down(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def show(_: argparse.Namespace) -> int:
+def show(_arguments: argparse.Namespace) -> int:
     """One line for each lab."""
     for lab in lifecycle.listing():
         state = ""

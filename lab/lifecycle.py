@@ -120,7 +120,7 @@ def discard(lab_id: str, directory: Path) -> None:
 def _remove(lab_id: str) -> None:
     chosen = f"label={LABEL_ID}={lab_id}"
     # More than once: a container may still have been on its way when its lab was given up.
-    for _ in range(5):
+    for _unused in range(5):
         containers = podman.lines("ps", "-aq", "--filter", chosen)
         networks = podman.lines("network", "ls", "-q", "--filter", chosen)
         if not containers and not networks:

@@ -44,7 +44,7 @@ def wait(lab: Lab, generation: Generation, timeout: float) -> None:
     while waiting:
         waiting = {what: (host, ok) for what, (host, ok) in waiting.items() if not ok(host)}
         if waiting and time.monotonic() > deadline:
-            what, (host, _) = next(iter(waiting.items()))
+            what, (host, _unused) = next(iter(waiting.items()))
             others = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
             raise LabError(f"no {what} within {timeout:.0f} s{others}{_journal(host)}")
         if waiting:

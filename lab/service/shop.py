@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         if self.timer:
             self.timer.cancel()
         self.waiting = None
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
                 if len(self.buffer) > MAX_HEAD:
                     self.refuse(431)
                 return
-            first, _, rest = self.buffer[:end].partition(b"\r\n")
+            first, _unused, rest = self.buffer[:end].partition(b"\r\n")
             words = first.split(b" ")
             if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
                 self.refuse(400)
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
             fields: dict[bytes, bytes] = {}
             if rest:
                 for line in rest.split(b"\r\n"):
-                    name, _, value = line.partition(b":")
+                    name, _unused, value = line.partition(b":")
                     fields[name.lower()] = value.strip()
             start = end + 4
             if b"transfer-encoding" in fields:
@@ -297,7 +297,7 @@ class Connection(asyncio.Protocol):
         """Count visits in this process's memory; another member does not know them."""
         presented = ""
         for pair in self.fields.get(b"cookie", b"").split(b";"):
-            name, _, value = pair.strip().partition(b"=")
+            name, _unused, value = pair.strip().partition(b"=")
             if name == b"SHOPSESSION":
                 presented = value.decode("latin-1")
         sessions = self.shop.sessions

@@ -24,8 +24,8 @@ options:
     description:
       - Which phase.
       - V(preflight) looks at every balancer and member, plans the batches and changes nothing.
-      - V(roll) brings the release to the members and runs every batch of a rollout with a ready method, and the way back if it stops. The phases that follow are
-        for one batch each, with the user's own tasks between them.
+      - V(roll) brings the release to the members and runs every batch of a rollout with a ready method, and the way back if
+        it stops. The phases that follow are for one batch each, with the user's own tasks between them.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.

@@ -146,8 +146,8 @@ def master_socket(value: Any, name: str) -> str:
 def setting(check: Check, default: Any = MISSING) -> Any:
     metadata = {"check": check}
     if default is MISSING:
-        return field(metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(metadata=metadata)  # pylint: disable=invalid-field-call  # called in a dataclass below
+    return field(default=default, metadata=metadata)  # pylint: disable=invalid-field-call
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,7 +131,8 @@ class Load:
     ) -> Iterator[Load]:
         self._thread.start()
         tasks = [
-            asyncio.run_coroutine_threadsafe(self._client(path, keep_alive, pause), self._loop) for _ in range(clients)
+            asyncio.run_coroutine_threadsafe(self._client(path, keep_alive, pause), self._loop)
+            for _unused in range(clients)
         ]
         try:
             wait_for(lambda: sum(self.answers.values()) > clients or path != "/")

@@ -175,7 +175,7 @@ def test_a_slow_start_is_not_waited_for(haproxy: HAProxy, apps: dict[str, App]) 
 def test_a_request_queued_for_a_member_that_is_held_out_is_not_lost(haproxy: HAProxy, apps: dict[str, App]) -> None:
     pool = pool_of(apps, sticky=True, max_in_flight=1)
     haproxy.start([pool])
-    slow = [Slow(pool.port, 0.3, {"Cookie": "MEMBER=s1"}) for _ in range(3)]
+    slow = [Slow(pool.port, 0.3, {"Cookie": "MEMBER=s1"}) for _unused in range(3)]
     wait_for(lambda: haproxy.driver().read("shop").member("s1").queued == 2)
     result = operations.pool_drain({**haproxy.params("shop"), "members": ["s1"]}, False)
     apps["s1"].kill()
@@ -256,7 +256,7 @@ def test_a_batch_of_three_hundred_costs_little(haproxy: HAProxy) -> None:
         driver = haproxy.driver()
         driver.read("crowd")
         used = time.process_time()
-        for _ in range(20):
+        for _unused in range(20):
             driver.read("crowd")
         assert (time.process_time() - used) / 20 < 0.05
 

@@ -42,7 +42,7 @@ def in_flight(balancer: Balancer, name: str, pool: str = "shop") -> int:
 
 def occupy(balancer: Balancer, port: int, name: str, seconds: float) -> list[Slow]:
     """Slow requests until one is on this member."""
-    slow = [Slow(port, seconds) for _ in range(4)]
+    slow = [Slow(port, seconds) for _unused in range(4)]
     wait_for(lambda: in_flight(balancer, name))
     return slow
 
@@ -107,7 +107,7 @@ def test_a_put_back_never_leaks_into_a_dead_member(balancer: Balancer, apps: dic
     with Load(pool.port).running() as load:
         operations.pool_drain({**balancer.params("shop"), "members": ["s1"]}, False)
         apps["s1"].kill()
-        for _ in range(5):
+        for _unused in range(5):
             with pytest.raises(Unhealthy) as error:
                 operations.pool_return({**balancer.params("shop"), "members": ["s1"], "timeout": 0.3}, False)
             assert list(error.value.facts["members"]) == ["s1"]
@@ -206,7 +206,7 @@ def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dic
 def test_idle_clients_of_an_older_process_lose_nothing(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
-    clients = [http.client.HTTPConnection("127.0.0.1", pool.port, timeout=10) for _ in range(8)]
+    clients = [http.client.HTTPConnection("127.0.0.1", pool.port, timeout=10) for _unused in range(8)]
 
     def ask(client: http.client.HTTPConnection) -> int:
         client.request("GET", "/")
@@ -262,7 +262,7 @@ def test_a_change_right_after_a_reload_holds_in_the_process_that_stays(
 def test_requests_queued_for_a_member_count(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of({"s1": apps["s1"]}, max_in_flight=1)
     balancer.start([pool])
-    slow = [Slow(pool.port, 0.4) for _ in range(3)]
+    slow = [Slow(pool.port, 0.4) for _unused in range(3)]
     wait_for(lambda: balancer.driver().read("shop").queued + balancer.driver().read("shop").member("s1").queued)
     assert all(each.wait() == "s1" for each in slow)
 
@@ -320,7 +320,7 @@ def test_a_second_run_changes_nothing_under_load(balancer: Balancer, apps: dict[
     with Load(pool.port).running() as load:
         for state in ("drained", "ready"):
             assert operations.pool_member({**params, "state": state}, False)["changed"] is True
-            for _ in range(3):
+            for _unused in range(3):
                 result = operations.pool_member({**params, "state": state}, False)
                 assert result["changed"] is False
                 assert result["diff"]["before"] == result["diff"]["after"]

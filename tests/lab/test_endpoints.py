@@ -24,7 +24,7 @@ def address(small_lab: lab.Lab) -> str:
 
 def test_the_plain_page_names_version_and_host_and_every_member_serves(address: str) -> None:
     hosts = set()
-    for _ in range(4):
+    for _unused in range(4):
         answer = request(address, "/")
         assert answer.status == 200
         assert answer.json() == {"service": "shop", "version": "1.0", "host": answer.headers["x-host"]}
@@ -44,7 +44,7 @@ def test_a_connection_is_kept_until_the_client_says_close(small_lab: lab.Lab, ad
     at = address if port == 80 else small_lab.members[0].address
     connection = http.client.HTTPConnection(at, port, timeout=5)
     ports = set()
-    for _ in range(3):
+    for _unused in range(3):
         connection.request("GET", "/")
         answer = connection.getresponse()
         assert answer.status == 200

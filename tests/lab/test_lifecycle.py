@@ -35,7 +35,7 @@ def _cli(*arguments: str) -> subprocess.Popen[str]:
 
 def _run(*arguments: str) -> tuple[int, str]:
     with _cli(*arguments) as process:
-        output, _ = process.communicate(timeout=60)
+        output, _unused = process.communicate(timeout=60)
         return process.returncode, output
 
 
@@ -124,7 +124,7 @@ def test_nothing_is_left_after_a_signal_while_it_comes_up(
         wait_for(lambda: leftovers(f"zerodrop.lab={prefix}"))
         time.sleep(0.3)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        output, _unused = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
     assert leftovers(f"zerodrop.lab={prefix}") == ""
     assert not directory.exists()

@@ -199,7 +199,10 @@ def test_the_archive_is_debians_own_and_not_the_security_one() -> None:
 def test_a_release_is_the_same_bytes_every_time(tmp_path: Path) -> None:
     one = _lab(tmp_path / "one").release("2.0", error_share=0.25)
     # In another process, with another hash seed, umask and time zone.
-    code = f"import os, lab, sys; os.umask(0o77); from pathlib import Path; from lab import releases; print(releases.build(Path({str(tmp_path / 'two')!r}), '2.0', lab.Switches(error_share=0.25)).sha256)"
+    code = (
+        "import os, lab; os.umask(0o77); from pathlib import Path; from lab import releases; "
+        f"print(releases.build(Path({str(tmp_path / 'two')!r}), '2.0', lab.Switches(error_share=0.25)).sha256)"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, check=True)

@@ -27,7 +27,9 @@ def test_a_good_release_is_soon_healthy(restored: lab.Lab) -> None:
     assert answer is not None
     assert answer.headers["x-version"] == "2.0"
     wait_for(
-        lambda: {request(restored.balancers[0].address, "/").json()["version"] for _ in range(4)} == {"1.0", "2.0"}
+        lambda: (
+            {request(restored.balancers[0].address, "/").json()["version"] for _unused in range(4)} == {"1.0", "2.0"}
+        )
     )
 
 
@@ -61,10 +63,10 @@ def test_error_share_spares_health(restored: lab.Lab) -> None:
     host = restored.members[0]
     deploy(restored, host, restored.release("2.4", error_share=0.5))
     wait_for(lambda: direct(host, "/health"))
-    statuses = [_status(host, "/") for _ in range(200)]
+    statuses = [_status(host, "/") for _unused in range(200)]
     assert set(statuses) == {200, 500}
     assert 60 < statuses.count(500) < 140  # 5.6 standard deviations
-    assert {_status(host, "/health") for _ in range(50)} == {200}
+    assert {_status(host, "/health") for _unused in range(50)} == {200}
 
 
 def test_extra_latency_spares_health(restored: lab.Lab) -> None:

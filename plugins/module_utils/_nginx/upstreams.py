@@ -275,7 +275,8 @@ class _Reader:
 
     def source(self, path: str) -> Source:
         files = self._files
-        assert files is not None
+        if files is None:
+            raise ValueError("this configuration was read without a way to read files")
         real = files.real(path)
         if real not in self.sources:
             self.sources[real] = Source(real, decode(files.read(path)))

@@ -58,7 +58,7 @@ class Clients:
             self._target.authority,
         )
         self._extra = [pair for pair in self._extra if pair[0].lower() != "host"]
-        quick, long = (Pool(settings.keepalive_connections, dumb=settings.dumb) for _ in range(2))
+        quick, long = (Pool(settings.keepalive_connections, dumb=settings.dumb) for _unused in range(2))
         # Long requests are clients of their own, or the quick ones would find few idle connections.
         self._pools: dict[Kind, Pool] = {
             kind: long if kind in (Kind.SLOW, Kind.STREAM) else quick
@@ -73,7 +73,7 @@ class Clients:
             Kind.STREAM: self._request("GET", settings.stream_path),
         }
         self._limits = {kind: settings.timeout + settings.expected(kind) for kind in Kind}
-        self._users = [User(settings.session_cookie) for _ in range(settings.sessions)]
+        self._users = [User(settings.session_cookie) for _unused in range(settings.sessions)]
         self._next_user = itertools.cycle(self._users)
         # Ids differ between runs, so that one log of a service can serve several.
         self._run = secrets.token_hex(4)

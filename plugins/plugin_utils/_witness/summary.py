@@ -170,7 +170,8 @@ class Summary:
             if not _fits(data[item.name], str(item.type)):
                 raise SummaryError(f"not a summary of the witness: {item.name} is not {item.type}")
             values[item.name] = data[item.name]
-        return cls(**values)
+        # The loop above has seen to every field.
+        return cls(**values)  # pylint: disable=missing-kwoa
 
     @classmethod
     def from_file(cls, path: str) -> Summary:

@@ -33,7 +33,7 @@ class Balancer:
     def _serve(self) -> None:
         while True:
             try:
-                connection, _ = self._server.accept()
+                connection, _unused = self._server.accept()
             except OSError:
                 return
             with connection:

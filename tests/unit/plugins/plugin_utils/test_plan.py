@@ -118,7 +118,7 @@ def test_every_plan_is_whole_and_keeps_the_floor(
 def test_cutting_keeps_every_member_in_order(counts: list[bool], batches: list[Amount], spare: int) -> None:
     todo = [(str(number), counts_one) for number, counts_one in enumerate(counts)]
     result, _shrunk = cut_in_batches(todo, batches, len(todo), spare)
-    assert [name for batch in result for name in batch] == [name for name, _ in todo]
+    assert [name for batch in result for name in batch] == [name for name, _unused in todo]
     assert all(sum(dict(todo)[name] for name in batch) <= spare for batch in result)
 
 

@@ -320,11 +320,11 @@ def test_slow_requests_take_no_connection_from_the_quick_ones() -> None:
 def test_a_burst_leaves_no_more_idle_connections_than_there_are_clients() -> None:
     async def scenario() -> None:
         pool = Pool(4, dumb=False)
-        assert [pool.take() for _ in range(10)] == [None] * 10
-        wires = [Wire((b"", b"")) for _ in range(10)]
+        assert [pool.take() for _unused in range(10)] == [None] * 10
+        wires = [Wire((b"", b"")) for _unused in range(10)]
         for wire in wires:
             pool.give(wire)
-        assert [pool.take() for _ in range(5)] == [*wires[:4], None]
+        assert [pool.take() for _unused in range(5)] == [*wires[:4], None]
 
     asyncio.run(scenario())
 

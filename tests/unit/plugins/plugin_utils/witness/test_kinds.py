@@ -285,7 +285,7 @@ def test_posts_are_reconciled_from_the_log(tmp_path: Path) -> None:
 
 
 def test_ids_of_two_runs_differ() -> None:
-    first, second = (watch(polite, mix={"post": 1}).first.id for _ in range(2))
+    first, second = (watch(polite, mix={"post": 1}).first.id for _unused in range(2))
     assert first
     assert first != second
 

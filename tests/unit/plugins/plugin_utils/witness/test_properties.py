@@ -74,7 +74,7 @@ def test_every_kind_stays_near_its_share(mix: dict[Kind, float], count: int) -> 
 @given(mixes)
 def test_a_mix_deals_the_same_every_time(mix: dict[Kind, float]) -> None:
     first, second = Mixer(mix), Mixer(mix)
-    assert [first.next() for _ in range(50)] == [second.next() for _ in range(50)]
+    assert [first.next() for _unused in range(50)] == [second.next() for _unused in range(50)]
 
 
 @given(st.lists(st.floats(1e-6, 3600), min_size=1, max_size=200), st.floats(0.1, 100))
