@@ -17,7 +17,7 @@ BASE = "/opt/shop"
 UNIT = "shop.service"
 PORT = 8080
 SUCCESSES = 3  # healthy answers in a row, which is our own default
-INTERVAL = 0.1
+INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
