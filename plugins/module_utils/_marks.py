@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, PermissionDenied
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import pool_name, service
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Pool, Setting
 
@@ -71,21 +71,10 @@ class Marks:
     def _write(self, marks: Mapping[str, Setting]) -> None:
         data = {name: {"admin": one.admin.value, "weight": one.weight} for name, one in marks.items()}
         try:
-            os.makedirs(self._folder, mode=0o755, exist_ok=True)
-            if not data:
+            if data:
+                replace_json(self.path, data, 0o640)
+            else:
                 os.unlink(self.path)
-                return
-            handle, temporary = tempfile.mkstemp(dir=self._folder, prefix=".held-out-")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    json.dump(data, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.chmod(temporary, 0o640)
-                os.replace(temporary, self.path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
         except OSError as error:
             raise PermissionDenied(
                 f"{self.path}, which says what members return to, cannot be written: {error}.",

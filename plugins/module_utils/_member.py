@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json
 from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate, health_probe
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import service as checked_service
 
@@ -98,17 +98,5 @@ def _write(path: str, release: str, previous: Any, check: bool) -> bool:
         return False
     if check:
         return True
-    folder = os.path.dirname(path)
-    os.makedirs(folder, mode=0o755, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".record-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({"release": release, "previous": previous}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    replace_json(path, {"release": release, "previous": previous}, 0o644)
     return True

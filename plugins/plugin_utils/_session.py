@@ -75,3 +75,6 @@ class Session:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        if not at_once and self._process.stdout is not None:  # else a thread may still be reading it
+            self._process.stdout.close()
+        self._said.close()
