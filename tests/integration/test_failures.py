@@ -259,7 +259,9 @@ def test_an_upgrade_that_fails_to_start_its_unit(rig: Rig) -> None:
             rollout_look_requests=5,
         )
     load.assert_nothing_lost()
-    assert_stopped(run, "rolled_back", "shop.service")
+    assert_stopped(run, "rolled_back", "web")
+    # systemd may take a unit that dies within milliseconds for started; then the gate sees it.
+    assert run.report["stop"]["phase"] in ("upgrade", "gate")
     assert run.report["stop"]["members"] in (["web1"], ["web2"])
     assert rig.current() == rig.all_on(FIRST)
     assert rig.in_service() == set(rig.hosts)
