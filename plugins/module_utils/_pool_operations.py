@@ -119,7 +119,8 @@ def pool_put_back(
     result = work.put_back(settings, _Look.from_params(params.get("look")), _interval(params), check)
     marks = _marks(params)
     if marks is not None and not check:
-        marks.remove(name for name, one in settings.items() if marks.read().get(name) == one)
+        held_out = marks.read()
+        marks.remove(name for name, one in settings.items() if held_out.get(name) == one)
     return result
 
 
