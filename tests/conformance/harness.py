@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Driver
 
 APP = Path(__file__).with_name("app.py")
@@ -90,6 +92,7 @@ class Balancer(abc.ABC):
     """A real balancer in a folder of its own. Another kind is one subclass, named in ``conftest.py``."""
 
     kind: ClassVar[str]
+    lacks: ClassVar[Mapping[str, str]] = {}  # what this kind cannot do, by feature, each with the reason
 
     @classmethod
     @abc.abstractmethod
@@ -112,6 +115,22 @@ class Balancer(abc.ABC):
 
     @abc.abstractmethod
     def driver(self) -> Driver: ...
+
+
+FEATURES = {
+    "tcp": "a pool of TCP sessions",
+    "queue": "requests that wait for a member",
+    "cut": "ending what is in flight",
+    "work": "naming what is in flight",
+    "check_words": "the words of the check that failed",
+}
+
+
+def needs(balancer: Balancer, feature: str) -> None:
+    """Skip this case, with the reason, where this kind of balancer cannot do it."""
+    assert feature in FEATURES, feature
+    if feature in balancer.lacks:
+        pytest.skip(f"{balancer.kind} has not {FEATURES[feature]}: {balancer.lacks[feature]}")
 
 
 class Load:
