@@ -1,0 +1,233 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""Out of service: hold members out, and wait until nothing is in flight on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    ChangedByOther,
+    FloorBroken,
+    RolloutError,
+    TimedOut,
+    Unreachable,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import DrainOrder
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import (
+    in_service,
+    outcome,
+    plain,
+    why_not,
+    words_for,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
+
+_GRACE_SAMPLE = 0.25  # while clients are given time, only a reload is looked for
+_PATIENCE = 10.0  # seconds a balancer may be away while it is waited for; a restart takes less
+_CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
+
+
+class Drain(Work):
+    """Members on their way out."""
+
+    def take_out(self, drain: DrainOrder, check: bool) -> dict[str, Any]:
+        names = drain.names
+        before = self._when_floor_allows(drain, check)
+        members = before.chosen(names)
+        todo = [member.name for member in members if member.admin not in (drain.target, Admin.OUT)]
+        capacity = len(in_service(before))
+        after = {
+            member.name: Setting(drain.target if member.name in todo else member.admin, member.weight)
+            for member in members
+        }
+        result = {
+            **outcome(before, after),
+            "identity": before.identity,
+            "members": {
+                member.name: {"waited": 0.0, "in_flight_at_start": member.busy, "cut": 0, "undecided": 0}
+                for member in members
+            },
+            "capacity": {"before": capacity, "after": len([name for name in in_service(before) if name not in todo])},
+            "reloads_seen": 0,
+        }
+        if check:
+            return result
+        was = {member.name: member.setting for member in members if member.name in todo}
+        try:
+            if drain.target is Admin.DRAIN:
+                self.driver.drain(self.pool, todo)
+            else:
+                if drain.session_grace > 0 and todo:
+                    result["reloads_seen"] += self._give_grace(todo, before.identity, drain)
+                self.driver.hold_out(self.pool, todo)
+            if drain.wait:
+                self._wait_until_empty(drain, result)
+        except RolloutError as error:
+            if todo:
+                error.facts.update(self.undo(was))
+            raise
+        return result
+
+    def _when_floor_allows(self, drain: DrainOrder, check: bool) -> Pool:
+        deadline = self.clock.now() + (0.0 if check else drain.wait_for_floor)
+        while True:
+            pool = self.read(drain.names)
+            for name, expected in drain.expect.items():
+                if pool.member(name).setting != expected:
+                    raise ChangedByOther(
+                        f"{self.pool}/{name} is {words_for(pool.member(name).setting)}, "
+                        f"but was expected to be {words_for(expected)}.",
+                        "Somebody else changed it; nothing was touched. Look at it, then run this again.",
+                        member=name,
+                        found=plain({name: pool.member(name).setting})[name],
+                    )
+            serving = in_service(pool)
+            staying = [name for name in serving if name not in drain.names]
+            # Taking out what does not serve costs nothing: the way to mend a broken member must stay open.
+            if drain.floor is None or len(staying) >= drain.floor or len(staying) == len(serving):
+                return pool
+            if self.clock.now() >= deadline:
+                raise FloorBroken(
+                    f"Taking {', '.join(drain.names)} out of {self.pool!r} would leave {len(staying)} of "
+                    f"{len(pool.members)} members in service, and {drain.floor} must stay.",
+                    f"In service now: {', '.join(serving) or 'none'}. Not in service: "
+                    f"{why_not(pool) or 'none'}. Nothing was changed.",
+                    pool=self.pool,
+                    floor=drain.floor,
+                    in_service=serving,
+                    would_stay=staying,
+                )
+            self.rest(max(drain.interval, 0.1))
+
+    def _give_grace(self, names: Sequence[str], identity: str, drain: DrainOrder) -> int:
+        """Let clients that are tied to these members finish what they do there; how many reloads were seen."""
+        self.driver.drain(self.pool, names)
+        deadline = self.clock.now() + drain.session_grace
+        reloads = 0
+        while self.clock.now() < deadline:
+            self.clock.sleep(min(_GRACE_SAMPLE, max(0.001, deadline - self.clock.now())))
+            now = self.driver.identity()
+            if now != identity:
+                reloads += 1
+                identity = now
+                self.driver.drain(self.pool, names)
+        return reloads
+
+    def _wait_until_empty(self, drain: DrainOrder, result: dict[str, Any]) -> None:
+        """Until nothing is in flight in any process, several times in a row, in one and the same process."""
+        names = drain.names
+        start = self.clock.now()
+        deadline = start + drain.timeout
+        empty_since: dict[str, float] = {}
+        row = 0
+        identity = result["identity"] if not result["reloads_seen"] else self.driver.identity()
+        away_since: float | None = None
+        while True:
+            try:
+                now, busy, confirmed = self._sample(names, identity)
+                if now != identity:
+                    # A reload brings everything back as the file has it: out again, and all anew.
+                    result["reloads_seen"] += 1
+                    identity = now
+                    self.driver.hold_out(self.pool, names)
+                    row, confirmed = 0, False
+                    empty_since.clear()
+                away_since = None
+            except Unreachable:
+                away_since = away_since if away_since is not None else self.clock.now()
+                if self.clock.now() - away_since >= _PATIENCE:
+                    raise
+                busy, confirmed = dict.fromkeys(names, 1), False
+            for name in names:
+                if busy[name]:
+                    empty_since.pop(name, None)
+                else:
+                    empty_since.setdefault(name, self.clock.now())
+            row = row + 1 if confirmed else 0
+            if row >= drain.samples:
+                result["identity"] = identity
+                for name in names:
+                    result["members"][name]["waited"] = round(empty_since[name] - start, 4)
+                return
+            if self.clock.now() >= deadline and not confirmed:
+                if drain.on_timeout == "fail":
+                    raise self._not_empty(drain, names, busy)
+                if self._only_undecided(names, result):
+                    return
+                left = [name for name in names if busy[name]] or list(names)
+                self._cut(left, result)
+                deadline = self.clock.now() + drain.interval
+                if self.clock.now() - start > drain.timeout + _CUT_LIMIT:
+                    raise self._not_empty(drain, names, busy)
+            if confirmed:
+                self.clock.sleep(drain.interval)  # a few confirmations, however expensive
+            else:
+                self.rest(drain.interval)
+
+    def _sample(self, names: Sequence[str], identity: str) -> tuple[str, dict[str, int], bool]:
+        """The process, how busy each member is, and whether all are empty and out of service for certain."""
+        glance = self.driver.glance(self.pool, names)
+        if glance.identity != identity or any(glance.busy.values()):
+            return glance.identity, dict(glance.busy), False
+        pool = self.read(names)
+        members = pool.chosen(names)
+        if pool.identity == identity:
+            for member in members:
+                if member.admin is not Admin.OUT:
+                    raise ChangedByOther(
+                        f"{self.pool}/{member.name} was held out, but somebody made it {member.admin.value} again.",
+                        "See who else works on this balancer, then run this again.",
+                        member=member.name,
+                    )
+        busy = {member.name: member.busy for member in members}
+        return pool.identity, busy, pool.identity == identity and not any(busy.values())
+
+    def _only_undecided(self, names: Sequence[str], result: dict[str, Any]) -> bool:
+        """Whether all that is left are idle clients of leaving processes: nothing is there to be cut."""
+        pool = self.read(names)
+        members = pool.chosen(names)
+        if any(member.in_flight or member.queued or member.admin is not Admin.OUT for member in members):
+            return False
+        for member in members:
+            result["members"][member.name]["undecided"] = member.undecided
+        result["identity"] = pool.identity
+        return True
+
+    def _cut(self, names: Sequence[str], result: dict[str, Any]) -> None:
+        for name in names:
+            result["members"][name]["cut"] += self.driver.cut(self.pool, [name])
+
+    def _not_empty(self, drain: DrainOrder, names: Sequence[str], busy: Mapping[str, int]) -> TimedOut:
+        left = {name: busy[name] for name in names if busy[name]}
+        words = ", ".join(f"{name} ({count})" for name, count in left.items()) or "none for certain"
+        undecided = self._undecided(list(left))
+        if undecided:
+            words += (
+                f". Among them are {undecided} idle clients of an older process of the balancer, which was reloaded; "
+                "their next request may still go there"
+            )
+        return TimedOut(
+            f"Still in flight after {drain.timeout:g} s on {self.pool!r}: {words}.",
+            "Give it more time, or allow what is left at the limit to be cut.",
+            pool=self.pool,
+            busy=left,
+            work=self._work_left(list(left)),
+        )
+
+    def _undecided(self, names: Sequence[str]) -> int:
+        try:
+            return max((member.undecided for member in self.read(names).chosen(names)), default=0)
+        except RolloutError:
+            return 0  # only words for people
+
+    def _work_left(self, names: Sequence[str]) -> list[dict[str, str]]:
+        try:
+            return self.driver.work(self.pool, names)[:20]
+        except RolloutError:
+            return []  # only words for people; the error itself counts

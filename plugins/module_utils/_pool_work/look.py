@@ -1,0 +1,62 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""The look at a member under traffic, and what to make of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import LookOrder
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import last_check
+
+
+class Watch:
+    """One member under traffic: what it served since it was put back, and what to make of it."""
+
+    def __init__(self, member: Member) -> None:
+        self._start = member.counters
+        self._earlier = (0, 0)  # counted in processes that are gone
+        self._now = (0, 0)
+        self._was_up = False
+        self.verdict = ""
+        self._reason = ""
+
+    def restart(self) -> None:
+        """Another process serves now, and counts from zero."""
+        self._earlier = self._now
+        self._start = type(self._start)()
+
+    def see(self, member: Member, look: LookOrder, elapsed: float) -> None:
+        if self.verdict:
+            return
+        # A failed request may count as an error and as a 5xx; one that the member answered with 5xx counts once.
+        errors = max(
+            member.counters.errors - self._start.errors, member.counters.responses_5xx - self._start.responses_5xx
+        )
+        requests = member.counters.requests - self._start.requests
+        self._now = (self._earlier[0] + requests, self._earlier[1] + errors)
+        requests, errors = self._now
+        up = member.health in (Health.UP, Health.STARTING, Health.UNCHECKED)
+        at_limit = elapsed >= look.timeout
+        if errors > look.max_errors:
+            self._decide("fail", f"{errors} of {requests} requests failed")
+        elif not up and (self._was_up or at_limit):
+            self._decide("fail", f"the balancer sees it {member.health.value}: {last_check(member)}")
+        elif member.admin is not Admin.READY:
+            self._decide("inconclusive", f"somebody made it {member.admin.value}")
+        elif up and requests >= look.requests and elapsed >= look.seconds:
+            self._decide("pass", f"{requests} requests, {errors} failed")
+        elif at_limit:
+            self._decide("inconclusive", f"{requests} of {look.requests} requests in {elapsed:.1f} s")
+        self._was_up = self._was_up or up
+
+    def _decide(self, verdict: str, reason: str) -> None:
+        self.verdict = verdict
+        self._reason = reason
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"look": self.verdict, "requests": self._now[0], "errors": self._now[1], "reason": self._reason}

@@ -1,0 +1,111 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""What an operation on a pool is asked for: its parameters, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Setting
+
+ON_TIMEOUT = ("fail", "cut")
+DAY = 86400.0
+
+
+def member_names(params: Mapping[str, Any]) -> list[str]:
+    names = [member_name(name) for name in _params.items(params, "members")]
+    if not names:
+        raise BadInput("No member is named.", "members takes a list of names.")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(f"The member {twice[0]!r} is named twice.")
+    return names
+
+
+def interval_of(params: Mapping[str, Any]) -> float:
+    return _params.number(params, "interval", 0.02, 0.001, 60.0)
+
+
+def settings_of(value: object, what: str = "settings") -> dict[str, Setting]:
+    if not isinstance(value, Mapping) or not value:
+        raise BadInput(f"{what} must name at least one member, got {value!r}.")
+    found = {}
+    for name, setting in value.items():
+        if not isinstance(setting, Mapping):
+            raise BadInput(f"{what} of {name!r} must have admin and weight, got {setting!r}.")
+        try:
+            admin = Admin(setting.get("admin"))
+        except ValueError:
+            words = ", ".join(each.value for each in Admin)
+            raise BadInput(f"{what} of {name!r}: admin must be one of {words}.") from None
+        if not _params.given(setting, "weight"):
+            raise BadInput(f"{what} of {name!r} has no weight.")
+        found[member_name(name)] = Setting(admin, _params.whole(setting, "weight", 0, 0, 65535))
+    return found
+
+
+@dataclass(frozen=True)
+class DrainOrder:
+    """How members are taken out of service."""
+
+    names: tuple[str, ...]
+    target: Admin
+    wait: bool
+    floor: int | None
+    wait_for_floor: float
+    session_grace: float
+    timeout: float
+    samples: int
+    interval: float
+    on_timeout: str
+    expect: Mapping[str, Setting]
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], target: Admin = Admin.OUT, wait: bool = True) -> DrainOrder:
+        on_timeout = params.get("on_timeout") or "fail"
+        if on_timeout not in ON_TIMEOUT:
+            raise BadInput(f"What to do at the limit must be one of {', '.join(ON_TIMEOUT)}, got {on_timeout!r}.")
+        return cls(
+            names=tuple(member_names(params)),
+            target=target,
+            wait=wait,
+            floor=_params.whole(params, "floor", 0, 0, 1000000) if _params.given(params, "floor") else None,
+            wait_for_floor=_params.number(params, "wait_for_floor", 0.0, 0.0, DAY),
+            session_grace=_params.number(params, "session_grace", 0.0, 0.0, DAY) if target is Admin.OUT else 0.0,
+            timeout=_params.number(params, "timeout", 60.0, 0.0, DAY),
+            samples=_params.whole(params, "samples", 3, 1, 100),
+            interval=interval_of(params),
+            on_timeout=on_timeout,
+            expect=settings_of(params["expect"], "expect") if _params.given(params, "expect") else {},
+        )
+
+
+@dataclass(frozen=True)
+class LookOrder:
+    """What a member must do under traffic to be trusted."""
+
+    requests: int
+    seconds: float
+    timeout: float
+    max_errors: int
+
+    @classmethod
+    def from_params(cls, value: object) -> LookOrder | None:
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise BadInput(f"look must have requests, seconds, timeout and max_errors, got {value!r}.")
+        return cls(
+            requests=_params.whole(value, "requests", 1, 0, 1000000000),
+            seconds=_params.number(value, "seconds", 0.0, 0.0, DAY),
+            timeout=_params.number(value, "timeout", 30.0, 0.0, DAY),
+            max_errors=_params.whole(value, "max_errors", 0, 0, 1000000000),
+        )
