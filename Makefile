@@ -17,7 +17,6 @@ export CORE VENV
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
-export ZERODROP_HAPROXY ?= $(CURDIR)/.cache/haproxy/haproxy
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit conformance integration molecule test core-2.21 quick demo bench clean
@@ -26,7 +25,7 @@ help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
 
 setup: ## All that the other targets need; quick when it is there
-	@scripts/setup python balancer
+	@scripts/setup python balancers
 	@python -m lab images
 
 setup-2.21: ## The same with ansible-core 2.21, where a Python 3.12 exists
@@ -62,7 +61,7 @@ unit: setup-python ## The tests that need nothing but Python
 	@pytest -q tests/unit $(ARGS)
 
 conformance: ## Every driver against real balancers
-	@scripts/setup python balancer
+	@scripts/setup python balancers
 	@pytest -q tests/conformance $(ARGS)
 
 integration: setup ## The collection on the hosts of the lab
