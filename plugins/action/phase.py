@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight, staging
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import (
     BACK,
@@ -60,32 +62,61 @@ class ActionModule(ActionBase):
             self._display.display(result["msg"])
         return {"changed": False, **result}
 
-    # -- before -----------------------------------------------------------------
+    # -- the whole of it, as far as no tasks of the user's are needed ------------
 
-    def _preflight(self) -> dict[str, Any]:
+    def _roll_out(self) -> dict[str, Any]:
+        """Preflight, and with a ready method every batch after it, over the same lasting connections."""
         variables = {
             name: self._templar.template(value) for name, value in self._vars.items() if name.startswith(PREFIX)
         }
-        try:
-            record, settings = self._planned(variables)
-        except RolloutError as error:
-            record = self._refusal(variables, error)
-            facts: dict[str, Any] = {"path": record.path, "refused": str(error)}
-            facts.update(method="", batches=0, hosts=[], serial=[1])
-            return {"msg": preflight.refused(error), "code": error.code, "plan": facts}
-        record.save()
-        facts = {
-            "path": record.path,
-            "settings": variables,
-            "refused": "",
-            "method": settings.method,
-            "batches": len(record.batches),
-            "upgrade": record.upgrade,
-            **self._as_hosts(record, FORWARD),
+        with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
+            try:
+                record, settings = self._planned(variables, remote)
+            except RolloutError as error:
+                return self._refused(variables, error)
+            record.save()
+            plan = {
+                "path": record.path,
+                "settings": variables,
+                "refused": "",
+                "method": settings.method,
+                "batches": len(record.batches),
+                "upgrade": record.upgrade,
+                **self._as_hosts(record, FORWARD),
+            }
+            summary = preflight.summary(record)
+            if not settings.ready_method or not record.batches:
+                return {"msg": summary, "plan": plan}
+            self._display.display(summary)
+            changed = self._roll(settings, remote, record)
+        if record.stop is None:
+            return {"changed": changed, "msg": "", "plan": plan}  # each phase has said what it did
+        return {
+            "changed": changed,
+            "failed": True,
+            "msg": record.stop.message,
+            "code": record.stop.code,
+            "plan": plan,
         }
-        return {"msg": preflight.summary(record), "plan": facts}
 
-    def _planned(self, variables: Mapping[str, Any]) -> tuple[Record, Settings]:
+    def _roll(self, settings: Settings, remote: Remote, record: Record) -> bool:
+        try:
+            archive = staging.find_archive(settings, self._folders())
+            changed = roll(settings, remote, record, archive, self._check, self._display.display)
+            record.counted = ending.balancer_counts(settings, record, remote)
+        except Exception as error:  # whatever it is, the report must say where every member stands
+            self._display.vvv(traceback.format_exc())
+            record.halt("roll", RolloutError(f"unexpected: {type(error).__name__}: {error}"), [])
+            changed = True
+        record.save()
+        return changed
+
+    def _refused(self, variables: Mapping[str, Any], error: RolloutError) -> dict[str, Any]:
+        record = self._refusal(variables, error)
+        plan = {"path": record.path, "refused": str(error), "method": "", "batches": 0, "hosts": [], "serial": [1]}
+        return {"msg": preflight.refused(error), "code": error.code, "plan": plan}
+
+    def _planned(self, variables: Mapping[str, Any], remote: Remote) -> tuple[Record, Settings]:
         settings = Settings.from_vars(variables)
         check_witness(settings)
         upgrade = ""
@@ -98,9 +129,9 @@ class ActionModule(ActionBase):
         record = preflight.preflight(
             settings,
             self._hosts_of(settings.hosts),
-            self._hosts_of(settings.balancers),
+            [self._hosts_of(layer.balancers) for layer in settings.layers],
             self._vars["hostvars"],
-            self._remote,
+            remote,
             upgrade,
             self._check,
         )
@@ -156,16 +187,6 @@ class ActionModule(ActionBase):
                 rows.append({"name": host, "coordinator": False, "release": release, "previous": previous})
             serial.append(1 + len(batch))
         return {"hosts": rows, "serial": serial or [1]}
-
-    def _roll(self) -> dict[str, Any]:
-        record, settings = self._open()
-        archive = staging.find_archive(settings, self._folders())
-        with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
-            changed = roll(settings, remote, record, archive, self._check, self._display.display)
-        record.save()
-        if record.stop is None:
-            return {"changed": changed, "msg": ""}  # each phase has said what it did
-        return {"changed": changed, "failed": True, "msg": record.stop.message, "code": record.stop.code}
 
     # -- a batch ----------------------------------------------------------------
 
@@ -227,6 +248,7 @@ class ActionModule(ActionBase):
             data = ending.refusal_report(record)
         else:
             settings = Settings.from_vars(facts["settings"])
+            Fleet(settings, self._remote, record, self._check).revive()
             data = ending.report(settings, record, self._remote, witness)
         path = ending.write_report(record, data)
         stats = {f"rollout_{name}": data[name] for name in ending.STATS}
@@ -240,8 +262,8 @@ class ActionModule(ActionBase):
         }
 
     def _facts(self) -> dict[str, Any]:
-        """What preflight left for all later steps, whichever host they run for."""
-        return dict(self._vars["hostvars"]["localhost"]["__rollout_preflight"]["plan"])
+        """What preflight left for all later steps, whichever host they run for; empty when it did not end."""
+        return dict(self._vars["hostvars"]["localhost"].get("__rollout_begun", {}).get("plan", {}))
 
     def _open(self) -> tuple[Record, Settings]:
         facts = self._facts()
@@ -249,8 +271,7 @@ class ActionModule(ActionBase):
 
 
 _PHASES = {
-    "preflight": ActionModule._preflight,
-    "roll": ActionModule._roll,
+    "roll_out": ActionModule._roll_out,
     "drain": ActionModule._drain,
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,

@@ -23,9 +23,9 @@ options:
   name:
     description:
       - Which phase.
-      - V(preflight) looks at every balancer and member, plans the batches and changes nothing.
-      - V(roll) brings the release to the members and runs every batch of a rollout with a ready method, and the way back if
-        it stops. The phases that follow are for one batch each, with the user's own tasks between them.
+      - V(roll_out) looks at every balancer and member and plans the batches. With a ready method it then brings the release
+        to the members and runs every batch, and the way back if it stops. With tasks of the user's own it changes nothing, and
+        the phases that follow are for one batch each, with those tasks between them.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
@@ -34,7 +34,7 @@ options:
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
     type: str
     required: true
-    choices: [preflight, roll, drain, upgraded, gate, put_back, decide_back, report]
+    choices: [roll_out, drain, upgraded, gate, put_back, decide_back, report]
 attributes:
   check_mode:
     description: Can run in check mode and return what would happen without changing anything.
@@ -60,6 +60,11 @@ msg:
   type: raw
   returned: always
   sample: web1, web2 drained in 0.12 s
+plan:
+  description: The path of the rollout's record, the upgrade method and the batches as rows for M(ansible.builtin.add_host).
+  type: dict
+  returned: for O(name=roll_out) and O(name=decide_back)
+  sample: {path: rollout-reports/20261123T090000Z-a1b2c3/record.json, method: archive, batches: 3, hosts: [], serial: [1]}
 members:
   description: The members of the batch that are drained and ready to be upgraded.
   type: list
@@ -91,8 +96,7 @@ def main() -> None:
                 "type": "str",
                 "required": True,
                 "choices": [
-                    "preflight",
-                    "roll",
+                    "roll_out",
                     "drain",
                     "upgraded",
                     "gate",

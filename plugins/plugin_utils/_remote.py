@@ -52,6 +52,7 @@ class Call:
     operation: str
     params: Mapping[str, Any]
     limit: float = 0.0  # seconds that the operation may take by its own settings
+    host: str = ""  # the host it is for, where that is not what the call is named by
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,14 @@ class Remote:
         self._sessions.clear()
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
-        """Run each host's call, all at once; returns when the last has answered or is given up."""
+        """Run each call, all at once; returns when the last has answered or is given up.
+
+        Calls are named by their hosts; one with a ``host`` of its own has another name, so that a host can have several.
+        """
         replies: dict[str, Reply] = {}
         started = time.monotonic()
         # Variables are read here: templating is not made for threads.
-        prepared = {host: self._prepare(host) for host in calls}
+        prepared = {name: self._prepare(call.host or name) for name, call in calls.items()}
         threads = {}
         for host, call in calls.items():
             # Daemons, so that a host that hangs cannot keep the run from ending.
@@ -152,7 +156,7 @@ class Remote:
     ) -> None:
         started = time.monotonic()
         try:
-            result = self._exchange(call, check, variables)
+            result = self._exchange(host, call, check, variables)
             replies[host] = Reply(host, result=result, seconds=time.monotonic() - started)
         except AnsibleConnectionFailure as error:
             replies[host] = Reply(host, error=_lost(host, str(error)), seconds=time.monotonic() - started)
@@ -161,30 +165,29 @@ class Remote:
         except Exception as error:  # a thread must never lose its host
             replies[host] = Reply(host, error=BadReply(f"{host}: {error}"), seconds=time.monotonic() - started)
 
-    def _exchange(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
-        data = self._ask_session(call, check, variables) or self._run_once(call, check, variables)
+    def _exchange(self, name: str, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
+        data = self._ask_session(name, call, check, variables) or self._run_once(call, check, variables)
         if "error" in data:
             raise from_dict(data["error"])
         result: dict[str, Any] = data["result"]
         return result
 
-    def _ask_session(self, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The answer of the host's lasting program; None where there is none and none can be started."""
-        host = variables["inventory_hostname"]
-        session = self._sessions.get(host)
+    def _ask_session(self, name: str, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The answer of the lasting program for this name; None where there is none and none can be started."""
+        session = self._sessions.get(name)
         if session is None or not session.alive:
             session = self._start_session(call, variables)
             if session is None:
                 return None
-            self._sessions[host] = session
+            self._sessions[name] = session
         try:
             return session.ask(call.operation, call.params, check)
         except Unreachable as error:
-            self._sessions.pop(host, None)
+            self._sessions.pop(name, None)
             session.close(at_once=True)
             if not session.proven:
                 return None  # it never came up; the ordinary way says better why
-            raise _lost(host, error.message) from error
+            raise _lost(name, error.message) from error
 
     def _start_session(self, call: Call, variables: Mapping[str, Any]) -> Session | None:
         """Start a lasting program over ssh, where nothing has to be typed on the way.

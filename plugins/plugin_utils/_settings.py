@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,6 +23,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 
 PREFIX = "rollout_"
+# What each pool of rollout_pools may have of its own.
+PER_POOL = ("balancers", "pool", "driver", "socket", "master_socket")
 METHODS = ("tasks", "role", "archive")
 
 Check = Callable[[Any, str], Any]
@@ -134,6 +136,24 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
     return dict(value)
 
 
+def pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
+    """The pools that members are in, outermost first: what each has of its own, checked as the setting of that name."""
+    result = []
+    for number, item in enumerate(items(value, name), 1):
+        where = f"{name} ({number})"
+        if not isinstance(item, Mapping):
+            raise BadInput(f"{where} must be a mapping with balancers and pool, got {item!r}.")
+        known = {each.name: each for each in fields(Settings) if each.name in PER_POOL}
+        unknown = sorted(set(map(str, item)) - set(known))
+        if unknown:
+            raise BadInput(f"{where} has {unknown[0]!r}, which is no setting of a pool: {', '.join(known)}.")
+        for wanted in ("balancers", "pool"):
+            if item.get(wanted) in (None, ""):
+                raise BadInput(f"{where} does not say its {wanted}.")
+        result.append({key: known[key].metadata["check"](each, f"{key} of {where}") for key, each in item.items()})
+    return tuple(result)
+
+
 def max_failed(value: Any, name: str) -> int | None:
     return None if value is None or value == "" else whole(0)(value, name)
 
@@ -162,6 +182,8 @@ class Settings:
     version: str = setting(named(_names.version))
     socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
     master_socket: str = setting(master_socket, "")
+    pools: tuple[dict[str, Any], ...] = setting(pools, ())
+    dead_balancer: str = setting(choice("fail", "skip"), "fail")
 
     upgrade_tasks: str = setting(text, "")
     upgrade_role: str = setting(text, "")
@@ -215,6 +237,7 @@ class Settings:
         known = {PREFIX + each.name: each for each in fields(cls)}
         _refuse_unknown(variables, [*known, *HOST_SETTINGS])
         values: dict[str, Any] = {}
+        variables = _with_outermost_pool(variables)
         for name, each in known.items():
             given = variables.get(name)
             if given is not None and given != "":
@@ -258,6 +281,16 @@ class Settings:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
 
     @property
+    def layers(self) -> tuple[Settings, ...]:
+        """These settings for each pool that the members are in, outermost first."""
+        return tuple(replace(self, **each) for each in self.pools) or (self,)
+
+    @property
+    def ready_method(self) -> bool:
+        """Whether the members are upgraded by us, not by tasks of the user's."""
+        return self.method not in ("tasks", "role")
+
+    @property
     def method(self) -> str:
         """How a member is upgraded: one of ``METHODS``; raises ``BadInput`` when it is not clear."""
         given = [name for name, value in (("tasks", self.upgrade_tasks), ("role", self.upgrade_role)) if value]
@@ -290,6 +323,17 @@ class Settings:
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
+
+
+def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With ``rollout_pools``, its first pool stands for the settings of a single one."""
+    if variables.get("rollout_pools") in (None, ""):
+        return variables
+    for name in ("rollout_balancers", "rollout_pool"):
+        if variables.get(name) not in (None, ""):
+            raise BadInput(f"Both {name} and rollout_pools are set.", "Each pool of rollout_pools has its own.")
+    first = pools(variables["rollout_pools"], "rollout_pools")[0]
+    return {**variables, "rollout_balancers": first["balancers"], "rollout_pool": first["pool"]}
 
 
 def _refuse_unknown(variables: Mapping[str, Any], known: list[str]) -> None:

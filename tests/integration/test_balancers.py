@@ -104,3 +104,68 @@ def test_pools_that_differ_are_refused(many: Rig) -> None:
         config.write_text(text, encoding="utf-8")
         many.lab.exec(other, ["systemctl", "restart", "haproxy.service"])
         many.reset()
+
+
+def test_a_balancer_that_is_down_can_be_skipped(many: Rig) -> None:
+    """It goes on serving here, so nothing is driven through it: who skips it says that it gets no traffic."""
+    many.lose("lb2")
+    run = many.rollout(many.archive("2.0"), rollout_batches=[2], rollout_dead_balancer="skip", rollout_look_timeout=1)
+    assert run.rc == 0, str(run)
+    assert many.current() == many.all_on("2.0")
+    assert run.report["skipped_balancers"] == ["lb2"]
+    assert run.report["balancers"]["not_counted"] == ["lb2"]
+    assert "run the same playbook again when it can" in run.report["sentence"]
+
+
+def test_a_balancer_that_comes_back_is_brought_in_line(many: Rig) -> None:
+    """It is lost with a batch held out on it, and back before the last batch."""
+    with (
+        many.when(many.is_out("web3"), lambda: many.lose("lb2")) as struck,
+        many.when(lambda: many.current()["web3"] == "2.0", many.heal) as healed,
+    ):
+        run = many.rollout(
+            many.archive("2.0", start_delay=1.0),
+            rollout_batches=[1],
+            rollout_dead_balancer="skip",
+            rollout_look_timeout=1,
+        )
+    assert struck
+    assert healed
+    assert run.rc == 0, str(run)
+    assert many.current() == many.all_on("2.0")
+    assert many.in_service() == set(many.hosts)
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    description = lab.Description(prefix=f"i{os.getpid()}-layers", members=4, extra_pools=("api",), pool_lines=PATIENT)
+    with lab.running(description, tmp_path_factory.mktemp("lab") / "layers") as up:
+        yield up
+
+
+def test_members_of_two_pools_of_one_balancer(layered: lab.Lab, tmp_path: Path) -> None:
+    rig = Rig(layered, tmp_path)
+    rig.reset()
+    pools = [{"balancers": "lb", "pool": "shop"}, {"balancers": "lb", "pool": "api"}]
+    where = {"rollout_pools": pools, "rollout_pool": None, "rollout_balancers": None, "rollout_look_timeout": 1}
+    with rig.load(rate=120) as load:
+        run = rig.rollout(rig.archive("2.0"), where, rollout_batches=[2])
+    load.assert_nothing_lost()
+    assert run.rc == 0, str(run)
+    assert rig.current() == rig.all_on("2.0")
+    assert run.report["balancers"]["not_counted"] == []
+    for pool in ("shop", "api"):
+        state = layered.ask(layered.balancers[0], f"show servers state {pool}")
+        bits = [line.split()[6] for line in state.splitlines() if len(line.split()) > 7 and line[0].isdigit()]
+        assert bits == ["0"] * 4
+    again = rig.rollout(rig.archive("2.0"), where)
+    assert again.changed["localhost"] == 0
+
+
+def test_a_member_that_the_second_pool_has_not_is_refused(layered: lab.Lab, tmp_path: Path) -> None:
+    rig = Rig(layered, tmp_path)
+    pools = [{"balancers": "lb", "pool": "shop"}, {"balancers": "lb", "pool": "nope"}]
+    run = rig.rollout(rig.archive("2.0"), rollout_pools=pools, rollout_pool=None, rollout_balancers=None)
+    assert run.rc != 0, str(run)
+    assert run.report["outcome"] == "refused"
+    assert "lb1 (nope)" in run.report["sentence"]

@@ -27,7 +27,7 @@ ROLE = ROOT / "roles" / "rollout"
 SPECS: dict[str, Any] = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))[
     "argument_specs"
 ]
-OPTIONS: dict[str, dict[str, Any]] = SPECS["preflight"]["options"]
+OPTIONS: dict[str, dict[str, Any]] = SPECS["roll_out"]["options"]
 FIELDS: dict[str, Field[Any]] = {PREFIX + each.name: each for each in fields(Settings)}
 OF_A_HOST = {"rollout_member", "rollout_member_port"}
 
@@ -98,6 +98,7 @@ FORMS: dict[str, list[Any]] = {
     "rollout_witness_mix": [{"close": 1}, '{"close": 1}'],
     "rollout_archive_keep": [3, "3"],
     "rollout_look_requests": ["", "5"],
+    "rollout_dead_balancer": ["skip"],
 }
 
 
@@ -123,7 +124,7 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name == "preflight")
+        assert bool(spec["options"]) == (name == "roll_out")
 
 
 def test_ansible_doc_shows_it() -> None:
@@ -138,4 +139,4 @@ def test_ansible_doc_shows_it() -> None:
     )
     points = json.loads(done.stdout)["zerodrop.rollout.rollout"]["entry_points"]
     assert set(points) == set(SPECS)
-    assert set(points["preflight"]["options"]) == set(OPTIONS)
+    assert set(points["roll_out"]["options"]) == set(OPTIONS)

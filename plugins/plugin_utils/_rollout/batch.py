@@ -82,7 +82,8 @@ class Phases:
         for member in self.members():
             member.out_at = member.out_at if member.out_at is not None else since
         self.record.save()
-        replies = self._drain(hosts, floor=self.record.floor)
+        self.fleet.revive()
+        replies = self._drain(hosts, keep_floor=True)
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
         for balancer, reply in replies.items():
             self._note_before(balancer, reply)
@@ -96,18 +97,26 @@ class Phases:
         self.record.event("drain", hosts, since, message)
         return Outcome(message, changed=any(reply.changed for reply in replies.values()))
 
-    def _drain(self, hosts: Sequence[str], floor: int | None) -> dict[str, Reply]:
+    def _drain(self, hosts: Sequence[str], keep_floor: bool) -> dict[str, Reply]:
+        """Drain on one layer after the other, outermost first; a layer that fails is the last."""
         limit = self.settings.floor_wait + self.settings.session_grace + self.settings.drain_timeout
-        return self.fleet.run(
-            "pool_drain",
-            hosts,
-            limit,
-            floor=floor,
-            wait_for_floor=self.settings.floor_wait,
-            session_grace=self.settings.session_grace,
-            timeout=self.settings.drain_timeout,
-            on_timeout=self.settings.on_drain_timeout,
-        )
+        replies: dict[str, Reply] = {}
+        for places in self.fleet.layers:
+            calls = self.fleet.calls(
+                "pool_drain",
+                hosts,
+                limit,
+                places=places,
+                keep_floor=keep_floor,
+                wait_for_floor=self.settings.floor_wait,
+                session_grace=self.settings.session_grace,
+                timeout=self.settings.drain_timeout,
+                on_timeout=self.settings.on_drain_timeout,
+            )
+            replies.update(self.fleet.run(calls))
+            if not all(reply.ok for reply in replies.values()):
+                break
+        return replies
 
     def _note_before(self, balancer: str, reply: Reply) -> None:
         for host, setting in self.fleet.by_host(balancer, reply.result.get("return_to", {})).items():
@@ -242,7 +251,7 @@ class Phases:
         calls = {member.host: self._gate(member) for member in members}
         # Both at once: the balancers' checks rise while the members are probed.
         calls.update(self.fleet.calls("pool_return", hosts, limit, timeout=limit))
-        replies = self.remote.run(calls)
+        replies = self.fleet.run(calls)
         problems = []
         for member in members:
             member.seconds["gate"] = member.seconds.get("gate", 0.0) + self.record.now() - since
@@ -254,7 +263,7 @@ class Phases:
         problems.extend(self._balancers_that_failed("gate", replies))
         failed = [member.host for member in members if member.state != "healthy"]
         if failed:
-            self._drain(failed, floor=None)  # no client that is tied to it may reach it while it waits
+            self._drain(failed, keep_floor=False)  # no client that is tied to it may reach it while it waits
         message = f"{', '.join(hosts)} healthy after {self.record.now() - since:.2f} s"
         self.record.event("gate", hosts, since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
@@ -283,7 +292,7 @@ class Phases:
         """What went wrong with a balancer itself; the rollout stops, but healthy members still go back."""
         problems = []
         for balancer in self.record.balancers:
-            error = replies[balancer].error
+            error = replies[balancer].error if balancer in replies else None
             if error is not None and not isinstance(error, Unhealthy):
                 problems.append(_named(balancer, error))
                 self.record.halt(phase, problems[-1], [])
@@ -298,22 +307,9 @@ class Phases:
             return Outcome("nothing to put back")
         since = self.record.now()
         hosts = [member.host for member in members]
-        look = {
-            # Of the whole fleet: the balancers share them.
-            "requests": -(-self.settings.look_requests // len(self.record.balancers)),
-            "seconds": self.settings.look_seconds,
-            "timeout": self.settings.look_timeout,
-            "max_errors": self.settings.look_max_errors,
-        }
-        calls = self.fleet.calls(
-            "pool_put_back", hosts, self.settings.look_timeout, settings=self._settings_before(hosts), look=look
-        )
-        replies = self.remote.run(calls, self.check)
-        again = {name: calls[name] for name, reply in replies.items() if isinstance(reply.error, Unreachable)}
-        if again:  # the new version is installed: there is no better way out than to try once more
-            replies.update(self.remote.run(again, self.check))
+        replies = self._return(hosts)
         problems = self._balancers_that_failed("put back", replies)
-        stuck = [name for name in self.record.balancers if not replies[name].ok]
+        stuck = [name for name in self.record.balancers if name not in replies or not replies[name].ok]
         if not self.batch.back and self.record.first_new_at is None:
             self.record.first_new_at = since
         for member in members:
@@ -327,6 +323,28 @@ class Phases:
         self.record.event("put back", hosts, since, str(problems[0]) if problems else message)
         changed = any(reply.changed for reply in replies.values())
         return Outcome(str(problems[0]) if problems else message, changed, problems[0] if problems else None)
+
+    def _return(self, hosts: Sequence[str]) -> dict[str, Reply]:
+        """Put back on one layer after the other, innermost first; a layer that fails is the last."""
+        replies: dict[str, Reply] = {}
+        for places in reversed(self.fleet.layers):
+            look = {
+                # Of the whole layer: its balancers share them.
+                "requests": -(-self.settings.look_requests // len(places)),
+                "seconds": self.settings.look_seconds,
+                "timeout": self.settings.look_timeout,
+                "max_errors": self.settings.look_max_errors,
+            }
+            settings = {place: each for place, each in self._settings_before(hosts).items() if place in places}
+            calls = self.fleet.calls("pool_put_back", hosts, self.settings.look_timeout, settings=settings, look=look)
+            found = self.remote.run(calls, self.check)
+            again = {name: calls[name] for name, reply in found.items() if isinstance(reply.error, Unreachable)}
+            if again:  # the new version is installed: there is no better way out than to try once more
+                found.update(self.remote.run(again, self.check))
+            replies.update(self.fleet.living(found))
+            if not all(reply.ok for reply in replies.values()):
+                break
+        return replies
 
     def _looked_at(self, member: MemberRecord, replies: Mapping[str, Reply]) -> list[RolloutError]:
         """The look's result over all balancers; a failed one is a problem."""

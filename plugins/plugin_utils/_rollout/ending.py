@@ -85,7 +85,8 @@ def outcome(record: Record) -> str:
 
 def report(settings: Settings, record: Record, remote: Remote, witness: Mapping[str, Any] | None) -> dict[str, Any]:
     """The facts of the whole rollout, as written to ``report.json`` (its schema: ``docs/report.schema.json``)."""
-    return _facts(record, outcome(record), _witness_counts(witness), _balancer_counts(settings, record, remote))
+    counted = record.counted or balancer_counts(settings, record, remote)
+    return _facts(record, outcome(record), _witness_counts(witness), counted)
 
 
 def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: dict[str, Any]) -> dict[str, Any]:
@@ -113,6 +114,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "back_batches": record.back_batches,
         "members": {host: _member(member, duration) for host, member in record.members.items()},
         "stop": _stop(record),
+        "skipped_balancers": record.dead,
         "notes": record.notes,
         "events": record.events,
     }
@@ -175,11 +177,14 @@ def _witness_counts(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def _balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[str, Any]:
+def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[str, Any]:
     """What the balancers' own counters say of the rollout's time, as far as they can."""
-    replies = remote.run({name: Call("pool_read", balancer_params(settings), 10) for name in record.balancers})
+    # What reaches an inner pool has come through the outermost, where it is counted.
+    places = {name: record.place(name) for name in record.balancers if not record.place(name).layer}
+    params = balancer_params(settings.layers[0])
+    replies = remote.run({name: Call("pool_read", params, 10, place.host) for name, place in places.items()})
     total = {"requests": 0, "failed": 0, "responses_5xx": 0}
-    not_counted = []
+    not_counted = [name for name in record.dead if not record.place(name).layer]
     for name, reply in replies.items():
         before = record.counters.get(name)
         found = [each for each in reply.result.get("pools", []) if each["name"] == record.pool]
@@ -263,9 +268,12 @@ def _what_was_served(data: Mapping[str, Any]) -> str:
 
 
 def _what_next(data: Mapping[str, Any]) -> str:
-    if data["outcome"] == "succeeded":
-        return ""
     parts = []
+    if data["skipped_balancers"]:
+        skipped = ", ".join(data["skipped_balancers"])
+        parts.append(f"Left out because it could not be reached: {skipped}; run the same playbook again when it can.")
+    if data["outcome"] == "succeeded":
+        return " ".join(parts)
     out = [
         f"{host} ({member['trouble'].removeprefix(host + ': ') or member['state']})"
         for host, member in data["members"].items()

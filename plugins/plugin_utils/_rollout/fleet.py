@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unreachable
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
@@ -46,12 +48,26 @@ def health_params(settings: Settings, release: str | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fleet:
-    """All balancers of a rollout: one call of a phase reaches them all at once."""
+    """All balancers of a rollout, by place: one call of a phase reaches those of a layer all at once."""
 
     settings: Settings
     remote: Remote
     record: Record
     check: bool
+
+    @property
+    def layers(self) -> list[list[str]]:
+        """The places of each layer, outermost first."""
+        layers: dict[int, list[str]] = {}
+        for place in self.record.balancers:
+            layers.setdefault(self.record.place(place).layer, []).append(place)
+        return [layers[number] for number in sorted(layers)]
+
+    def call(self, place: str, operation: str, limit: float, params: Mapping[str, Any]) -> Call:
+        """A call for the balancer and the pool of this place."""
+        where = self.record.place(place)
+        own = balancer_params(self.settings.layers[where.layer])
+        return Call(operation, {**own, **params}, limit, where.host)
 
     def calls(
         self,
@@ -59,25 +75,102 @@ class Fleet:
         hosts: Iterable[str],
         limit: float,
         settings: Mapping[str, Mapping[str, Any]] | None = None,
+        places: Iterable[str] | None = None,
+        keep_floor: bool = False,
         **params: Any,
     ) -> dict[str, Call]:
-        """The call that each balancer gets for these members, under its own names for them.
+        """The call that each place gets for these members, under its own names for them.
 
-        ``settings`` differ by balancer; where they are given, only the balancers among them are called.
+        ``settings`` differ by place; where they are given, only the places among them are called. With
+        ``keep_floor`` each place is given its own.
         """
         chosen = list(hosts)
         calls = {}
-        for balancer in self.record.balancers if settings is None else settings:
-            own: dict[str, Any] = {"members": [self.record.members[host].names[balancer] for host in chosen]}
+        for place in self.record.balancers if places is None else places:
+            if settings is not None and place not in settings:
+                continue
+            own: dict[str, Any] = {"members": [self.record.members[host].names[place] for host in chosen]}
             if settings is not None:
-                own["settings"] = settings[balancer]
-            calls[balancer] = Call(operation, {**balancer_params(self.settings), **own, **params}, limit)
+                own["settings"] = settings[place]
+            if keep_floor:
+                own["floor"] = self.record.place(place).floor
+            calls[place] = self.call(place, operation, limit, {**own, **params})
         return calls
 
-    def run(self, operation: str, hosts: Iterable[str], limit: float, **params: Any) -> dict[str, Reply]:
-        return self.remote.run(self.calls(operation, hosts, limit, **params), self.check)
+    def run(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
+        """What each call came to; those of balancers that are down are left out where that was asked for."""
+        return self.living(self.remote.run(calls, self.check))
 
-    def by_host(self, balancer: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Turn a balancer's answer, keyed by its names, into one keyed by inventory hosts."""
-        hosts = {member.names[balancer]: host for host, member in self.record.members.items()}
+    def living(self, replies: Mapping[str, Reply]) -> dict[str, Reply]:
+        """The replies without those of balancers that are down, where these are to be skipped.
+
+        Such a place counts no more, until ``revive`` finds it back. The last one of a layer is never left out.
+        """
+        if self.settings.dead_balancer != "skip":
+            return dict(replies)
+        found = dict(replies)
+        for places in self.layers:
+            dead = [place for place in places if place in found and _is_lost(found[place])]
+            if len(dead) == len(places):
+                continue
+            for place in dead:
+                error = found.pop(place).error
+                self.record.balancers.remove(place)
+                self.record.dead.append(place)
+                self.record.notes.append(f"{place} was left out, as rollout_dead_balancer says: {error}")
+        return found
+
+    def revive(self) -> None:
+        """Bring balancers that are back in line with the others, and count them again."""
+        if not self.record.dead or self.check:
+            return
+        replies = self.remote.run({place: self.call(place, "pool_read", 10, {}) for place in self.record.dead})
+        for place, reply in replies.items():
+            if reply.ok and self._bring_in_line(place, reply.result):
+                self.record.dead.remove(place)
+                self.record.balancers.append(place)
+                self.record.notes.append(f"{place} came back, and was brought in line before it counted")
+
+    def _bring_in_line(self, place: str, found: Mapping[str, Any]) -> bool:
+        """Whether what we left there by halves was finished: members that serve are back, the others are out."""
+        layer = self.record.place(place).layer
+        sibling = next(each for each in self.record.balancers if self.record.place(each).layer == layer)
+        pool = Pool.from_dict(found["pools"][0])
+        members = self.record.members.values()
+        for member in members:
+            member.names.setdefault(place, member.names[sibling])
+        if {member.names[place] for member in members} - {each.name for each in pool.members}:
+            return False
+        out = [member for member in members if not member.serves]
+        back = {
+            member.names[place]: setting
+            for member in members
+            if member.serves and (setting := found["held_out"].get(member.names[place]))
+        }
+        steps = []
+        if back:
+            names = {"members": list(back), "timeout": self.settings.health_timeout}
+            steps = [
+                self.call(place, "pool_return", self.settings.health_timeout, names),
+                self.call(place, "pool_put_back", 10, {"settings": back, "members": list(back)}),
+            ]
+        if out:
+            limit = self.settings.drain_timeout
+            names = {"members": [member.names[place] for member in out], "timeout": limit}
+            steps.append(self.call(place, "pool_drain", limit, names))
+        for step in steps:
+            reply = self.remote.run({place: step})[place]
+            if not reply.ok:
+                return False
+            for host, setting in self.by_host(place, reply.result.get("return_to", {})).items():
+                self.record.members[host].before.setdefault(place, setting)
+        return True
+
+    def by_host(self, place: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Turn a place's answer, keyed by its names, into one keyed by inventory hosts."""
+        hosts = {member.names[place]: host for host, member in self.record.members.items() if place in member.names}
         return {hosts[name]: value for name, value in values.items() if name in hosts}
+
+
+def _is_lost(reply: Reply) -> bool:
+    return isinstance(reply.error, Unreachable)

@@ -20,24 +20,31 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Refused,
     RolloutError,
     UnknownMember,
+    Unreachable,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Candidate,
     Plan,
+    floor_members,
     plan_rolling,
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record, new_id
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import (
+    MemberRecord,
+    Place,
+    Record,
+    new_id,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 
 def preflight(
     settings: Settings,
     hosts: Sequence[str],
-    balancers: Sequence[str],
+    balancers: Sequence[Sequence[str]],
     hostvars: Mapping[str, Any],
     remote: Remote,
     upgrade: str,
@@ -45,29 +52,36 @@ def preflight(
 ) -> Record:
     """Read the live fleet, refuse what cannot go well, and return the planned rollout.
 
-    ``hosts`` and ``balancers`` are inventory hosts; ``upgrade`` is the path of
+    ``hosts`` are inventory hosts, ``balancers`` those of each layer; ``upgrade`` is the path of
     the user's tasks file or role. Raises ``RolloutError``.
     """
     if not hosts:
         raise BadInput(f"rollout_hosts {settings.hosts!r} matches no host of the inventory.")
-    if not balancers:
-        raise BadInput(f"rollout_balancers {settings.balancers!r} matches no host of the inventory.")
-    both = sorted(set(hosts) & set(balancers))
-    if both:
-        raise BadInput(f"{', '.join(both)}: in rollout_hosts and in rollout_balancers at once.")
+    for layer, each in zip(settings.layers, balancers, strict=True):
+        if not each:
+            raise BadInput(f"rollout_balancers {layer.balancers!r} matches no host of the inventory.")
+        both = sorted(set(hosts) & set(each))
+        if both:
+            raise BadInput(f"{', '.join(both)}: in rollout_hosts and in rollout_balancers at once.")
 
-    replies = remote.run({**_balancer_calls(settings, balancers), **_member_calls(settings, hosts)}, check)
-    pools = _pools(settings, {name: replies[name] for name in balancers})
-    held_out = {name: replies[name].result["held_out"] for name in balancers}
+    places = find_places(settings, balancers)
+    replies = remote.run({**_balancer_calls(settings, places), **_member_calls(settings, hosts)}, check)
+    dead = _dead(settings, places, replies)
+    seen = {name: place for name, place in places.items() if name not in dead}
+    pools = _pools(settings, seen, replies)
+    held_out = {name: replies[name].result["held_out"] for name in seen}
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
     _every_member_is_known(pools, names, hostvars)
     _releases_can_be_known(settings, infos)
     _units_are_there(settings, infos)
     candidates = [_candidate(host, names[host], pools, held_out, infos[host]) for host in hosts]
-    others = other_members(pools, names)
+    outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
+    others = other_members(outermost, names)
     plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = _notes(settings, plan, candidates)
+    notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
+    _set_floors(settings, plan, places, pools)
     _rollback_target_is_there(settings, plan, infos)
 
     started = time.time()
@@ -83,12 +97,14 @@ def preflight(
         method=settings.method,
         upgrade=upgrade,
         floor=plan.floor,
-        balancers=list(balancers),
+        balancers=list(seen),
         batches=[list(batch) for batch in plan.batches],
         members={
             each.name: MemberRecord(each.name, names[each.name], each.in_service, each.release, each.release)
             for each in candidates
         },
+        places=places,
+        dead=list(dead),
         others=others,
         to_stage=_to_stage(settings, plan, infos),
         counters={name: counters_of(pool) for name, pool in pools.items()},
@@ -96,8 +112,49 @@ def preflight(
     )
 
 
-def _balancer_calls(settings: Settings, balancers: Sequence[str]) -> dict[str, Call]:
-    return {name: Call("pool_read", {**balancer_params(settings), "rights": True}, 10) for name in balancers}
+def find_places(settings: Settings, balancers: Sequence[Sequence[str]]) -> dict[str, Place]:
+    """Every pool on every balancer, by a name for people: the balancer's own where it has but one of the pools."""
+    everywhere = [host for hosts in balancers for host in hosts]
+    places: dict[str, Place] = {}
+    for number, (layer, hosts) in enumerate(zip(settings.layers, balancers, strict=True)):
+        for host in hosts:
+            name = host if everywhere.count(host) == 1 else f"{host} ({layer.pool})"
+            if name in places:
+                raise BadInput(f"rollout_pools names the pool {layer.pool!r} on {host} twice.")
+            places[name] = Place(host, number)
+    return places
+
+
+def _balancer_calls(settings: Settings, places: Mapping[str, Place]) -> dict[str, Call]:
+    return {
+        name: Call("pool_read", {**balancer_params(settings.layers[place.layer]), "rights": True}, 10, place.host)
+        for name, place in places.items()
+    }
+
+
+def _dead(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> dict[str, RolloutError]:
+    """Places that cannot be reached and are to be skipped; never all of a layer."""
+    if settings.dead_balancer != "skip":
+        return {}
+    dead = {name: error for name in places if isinstance(error := replies[name].error, Unreachable)}
+    for number in range(len(settings.layers)):
+        layer = [name for name, place in places.items() if place.layer == number]
+        if all(name in dead for name in layer):
+            raise dead[layer[0]]
+    return dict(dead)
+
+
+def _set_floors(settings: Settings, plan: Plan, places: Mapping[str, Place], pools: Mapping[str, Pool]) -> None:
+    """Each place's floor: the plan's for the outermost pool, and of its own size for another."""
+    for number in range(len(settings.layers)):
+        sizes = [
+            sum(not member.backup for member in pool.members)
+            for name, pool in pools.items()
+            if places[name].layer == number
+        ]
+        for place in places.values():
+            if place.layer == number:
+                place.floor = floor_members(settings.floor, sizes[0]) if number else plan.floor
 
 
 def _member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
@@ -107,18 +164,22 @@ def _member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
     return {host: Call("member_info", params, settings.health_request_timeout) for host in hosts}
 
 
-def _pools(settings: Settings, replies: Mapping[str, Reply]) -> dict[str, Pool]:
-    _raise_together("balancer", replies)
-    pools = {
-        name: Pool.from_dict(next(pool for pool in reply.result["pools"] if pool["name"] == settings.pool))
-        for name, reply in replies.items()
-    }
-    differences = pool_differences({name: [each.name for each in pool.members] for name, pool in pools.items()})
-    if differences:
-        raise Refused(
-            f"The pool {settings.pool!r} is not the same on every balancer:\n{differences}.",
-            "Bring the balancers' configurations in line first.",
-        )
+def _pools(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> dict[str, Pool]:
+    _raise_together("balancer", {name: replies[name] for name in places})
+    pools = {}
+    for number, layer in enumerate(settings.layers):
+        own = {
+            name: Pool.from_dict(next(pool for pool in replies[name].result["pools"] if pool["name"] == layer.pool))
+            for name, place in places.items()
+            if place.layer == number
+        }
+        differences = pool_differences({name: [each.name for each in pool.members] for name, pool in own.items()})
+        if differences:
+            raise Refused(
+                f"The pool {layer.pool!r} is not the same on every balancer:\n{differences}.",
+                "Bring the balancers' configurations in line first.",
+            )
+        pools.update(own)
     return pools
 
 

@@ -31,16 +31,25 @@ def new_id(at: float) -> str:
 
 
 @dataclass
+class Place:
+    """One pool on one balancer: where members stand, and are drained and put back."""
+
+    host: str  # the balancer's name in the inventory
+    layer: int = 0  # which of the settings' layers it is of; 0 is the outermost
+    floor: int = 0  # members that stay in service there
+
+
+@dataclass
 class MemberRecord:
     """What became of one member."""
 
     host: str
-    names: dict[str, str]  # its name in the pool, by balancer
+    names: dict[str, str]  # its name in the pool, by place
     in_service_before: bool
     release_before: str | None
     release: str | None  # what it has now, as far as is known
     state: str = "untouched"  # untouched, drained, upgraded, healthy, finished, failed, lost, rolled_back, left_out
-    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # admin and weight to return to, by balancer
+    before: dict[str, dict[str, Any]] = field(default_factory=dict)  # admin and weight to return to, by place
     seconds: dict[str, float] = field(default_factory=dict)  # time in each phase
     out_at: float | None = None  # when it was taken out, while it is out
     drained_at: float = 0.0
@@ -48,6 +57,11 @@ class MemberRecord:
     cut: int = 0  # requests or connections ended at the drain's limit
     look: str = ""  # pass, fail, inconclusive
     trouble: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is where the rollout found it, or is to be: in service, unless an operator took it out."""
+        return self.state in ("untouched", "finished", "rolled_back")
 
     @property
     def changed(self) -> bool:
@@ -81,13 +95,16 @@ class Record:
     method: str
     upgrade: str  # the user's tasks file or role, as a path that Ansible finds; empty for a ready method
     floor: int
-    balancers: list[str]
+    balancers: list[str]  # the places, by name: a balancer's own, with the pool's where it has several
     batches: list[list[str]]
     members: dict[str, MemberRecord]
+    places: dict[str, Place] = field(default_factory=dict)  # by name; one not listed is a balancer with the one pool
+    dead: list[str] = field(default_factory=list)  # places that could not be reached, and were left out as asked
     to_stage: list[str] = field(default_factory=list)  # members that the release must be brought to
     others: list[bool] = field(default_factory=list)  # the pool's other members, by whether each is in service
     back_batches: list[list[str]] = field(default_factory=list)
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
+    counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
     stop: Stop | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -96,6 +113,9 @@ class Record:
     last_old_at: float | None = None  # last member with the old version taken out
     last_new_at: float | None = None  # last member with the new version taken out again
     path: str = ""
+
+    def place(self, name: str) -> Place:
+        return self.places.get(name) or Place(name, 0, self.floor)
 
     def now(self) -> float:
         """Seconds since the rollout's start."""
@@ -152,5 +172,6 @@ class Record:
     def load(cls, path: str) -> Record:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
         data["members"] = {name: MemberRecord(**member) for name, member in data["members"].items()}
+        data["places"] = {name: Place(**place) for name, place in data["places"].items()}
         data["stop"] = Stop(**data["stop"]) if data["stop"] else None
         return cls(**data)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unhealthy,
     Unreachable,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Place, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 MEMBERS = ("web1", "web2", "web3")
@@ -58,6 +60,11 @@ class FakeRemote:
             "return_to": before,
             "members": {name: {"cut": 0} for name in before},
         }
+
+    def _pool_read(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        members = [Member(name, "10.0.0.1", 80, Admin.READY, Health.UP, 7, 0, 0) for name in MEMBERS]
+        out = {name: {"admin": "ready", "weight": 7} for name in MEMBERS if self.admin[balancer, name] == "out"}
+        return {"pools": [Pool("shop", "p", tuple(members)).to_dict()], "held_out": out}
 
     def _pool_return(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {"changed": True, "members": {name: {} for name in params["members"]}}
@@ -176,6 +183,92 @@ def test_undoing_a_drain_puts_no_broken_member_into_service(
     phases(settings, remote, record, "web1", back=True).drain()
     assert remote.admin["lb1", "web1"] == "out"
     assert member.state == "failed"
+
+
+@pytest.fixture
+def skipping(settings: Settings) -> Settings:
+    return replace(settings, dead_balancer="skip")
+
+
+@pytest.mark.parametrize("operation", ["pool_drain", "pool_return", "pool_put_back"])
+def test_a_balancer_that_is_down_can_be_skipped(
+    skipping: Settings, remote: FakeRemote, record: Record, operation: str
+) -> None:
+    remote.errors["lb2", operation] = LOST
+    run_batch(phases(skipping, remote, record, "web1"))
+    assert record.stop is None
+    assert states(record)["web1"] == "finished"
+    assert (record.balancers, record.dead) == (["lb1"], ["lb2"])
+    assert "lb2 was left out" in record.notes[0]
+
+
+def test_the_last_balancer_is_never_skipped(skipping: Settings, remote: FakeRemote, record: Record) -> None:
+    for balancer in BALANCERS:
+        remote.errors[balancer, "pool_drain"] = LOST
+    run_batch(phases(skipping, remote, record, "web1"))
+    assert record.stop is not None
+    assert states(record)["web1"] == "untouched"
+    assert record.balancers == list(BALANCERS)
+
+
+def test_a_balancer_that_refuses_is_not_one_that_is_down(
+    skipping: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["lb2", "pool_drain"] = Refused("no")
+    run_batch(phases(skipping, remote, record, "web1"))
+    assert record.stop is not None
+    assert record.dead == []
+
+
+def test_a_balancer_that_comes_back_is_brought_in_line_before_it_counts(
+    skipping: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["lb2", "pool_put_back"] = LOST
+    run_batch(phases(skipping, remote, record, "web1"))
+    assert remote.admin["lb2", "web1"] == "out"
+    remote.errors["lb2", "pool_read"] = LOST
+    run_batch(phases(skipping, remote, record, "web2"))
+    assert record.dead == ["lb2"]
+    assert remote.admin["lb2", "web2"] == "ready"
+    remote.errors.clear()
+    remote.errors["web3", "member_gate"] = Unhealthy("status 503, not 200")
+    run_batch(phases(skipping, remote, record, "web3"))
+    assert (record.balancers, record.dead) == (list(BALANCERS), [])
+    assert [remote.admin["lb2", name] for name in MEMBERS] == ["ready", "ready", "out"]
+
+
+def test_pools_are_drained_outermost_first_and_put_back_innermost_first(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
+    record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
+    run_batch(phases(settings, remote, record, "web1"))
+    assert remote.ran("pool_drain") == ["lb1", "lb2"]
+    assert remote.ran("pool_put_back") == ["lb2", "lb1"]
+    asked = {host: call.params for host, call in remote.calls if call.operation == "pool_drain"}
+    assert [(asked[name]["pool"], asked[name]["floor"]) for name in BALANCERS] == [("outer", 2), ("inner", 1)]
+
+
+def test_a_member_that_an_inner_pool_does_not_take_back_stays_out_of_the_outer(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
+    record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
+    remote.errors["lb2", "pool_put_back"] = Refused("no")
+    run_batch(phases(settings, remote, record, "web1"))
+    assert remote.admin["lb1", "web1"] == "out"
+    assert record.members["web1"].trouble == "still out of service on lb1, lb2"
+
+
+def test_an_outer_pool_goes_back_when_an_inner_one_refuses_the_drain(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
+    record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
+    remote.errors["lb2", "pool_drain"] = TimedOut("Still in flight after 5 s.")
+    run_batch(phases(settings, remote, record, "web1"))
+    assert remote.admin["lb1", "web1"] == "ready"
+    assert states(record)["web1"] == "untouched"
 
 
 def test_batches_after_a_stop_do_not_start(settings: Settings, remote: FakeRemote, record: Record) -> None:

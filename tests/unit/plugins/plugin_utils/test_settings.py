@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -73,6 +74,7 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
         ("rollout_service", "a b"),
         ("rollout_service", "../x"),
         ("rollout_driver", "traefik"),
+        ("rollout_dead_balancer", "ignore"),
         ("rollout_pool", "shop;disable"),
         ("rollout_pool", "shop web1"),
         ("rollout_version", "1/2"),
@@ -132,6 +134,44 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
 def test_a_wrong_value_is_refused_by_its_name(name: str, wrong: Any) -> None:
     with pytest.raises(BadInput, match=name):
         settings(**{name: wrong}).method  # noqa: B018
+
+
+TWO_POOLS = [{"balancers": "edge", "pool": "shop"}, {"balancers": "inner", "pool": "api", "socket": "/run/api.sock"}]
+
+
+def in_pools(value: Any, **more: Any) -> Settings:
+    return settings(rollout_pools=value, rollout_balancers=None, rollout_pool=None, **more)
+
+
+@pytest.mark.parametrize("given", [TWO_POOLS, json.dumps(TWO_POOLS)])
+def test_pools_have_their_own_settings_and_share_the_others(given: Any) -> None:
+    outer, inner = in_pools(given, rollout_floor=1).layers
+    assert (outer.balancers, outer.pool, outer.socket) == ("edge", "shop", "/run/haproxy/admin.sock")
+    assert (inner.balancers, inner.pool, inner.socket) == ("inner", "api", "/run/api.sock")
+    assert inner.floor == outer.floor
+    assert [each.pool for each in settings().layers] == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("shop", "must be a mapping"),
+        ("[{", "is not a list"),
+        ([{"pool": "shop"}], r"rollout_pools \(1\) does not say its balancers"),
+        ([TWO_POOLS[0], {"balancers": "lb"}], r"rollout_pools \(2\) does not say its pool"),
+        ([{**TWO_POOLS[0], "flor": 1}], "'flor', which is no setting of a pool"),
+        ([{**TWO_POOLS[0], "pool": "shop;x"}], r"pool of rollout_pools \(1\)"),
+        ([{**TWO_POOLS[0], "driver": "traefik"}], r"driver of rollout_pools \(1\)"),
+    ],
+)
+def test_wrong_pools_are_refused(given: Any, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        in_pools(given)
+
+
+def test_one_pool_or_several_but_not_both() -> None:
+    with pytest.raises(BadInput, match="Both rollout_balancers and rollout_pools"):
+        settings(rollout_pools=TWO_POOLS)
 
 
 def test_a_misspelt_setting_is_refused_with_the_right_one() -> None:
