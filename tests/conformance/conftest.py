@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,18 +12,34 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.generations import VERSIONS, missing
 from tests.conformance.haproxy import HAProxy
 from tests.conformance.harness import App, Balancer
 
 KINDS: dict[str, type[Balancer]] = {HAProxy.kind: HAProxy}
 
 
-def _run(kind: type[Balancer]) -> Iterator[Balancer]:
-    if reason := kind.missing():
+def versions(kind: str) -> tuple[str, ...]:
+    """The versions to run on: all, or with ZERODROP_GENERATIONS=ends the oldest and the newest."""
+    known = VERSIONS[kind]
+    if os.environ.get("ZERODROP_GENERATIONS") == "ends":
+        return tuple(dict.fromkeys((known[0], known[-1])))
+    return known
+
+
+def _each(*kinds: str) -> list[object]:
+    return [
+        pytest.param((kind, version), id=f"{kind}-{version}") for kind in sorted(kinds) for version in versions(kind)
+    ]
+
+
+def _run(request: pytest.FixtureRequest) -> Iterator[Balancer]:
+    kind, version = request.param
+    if reason := missing(kind, version):
         pytest.skip(reason)
     # Not pytest's own folder: the path of a UNIX socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="zd-", dir="/tmp"))
-    balancer = kind(folder)  # type: ignore[call-arg]
+    balancer = KINDS[kind](folder, version)
     try:
         yield balancer
     finally:
@@ -30,16 +47,16 @@ def _run(kind: type[Balancer]) -> Iterator[Balancer]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(params=sorted(KINDS))
+@pytest.fixture(params=_each(*KINDS))
 def balancer(request: pytest.FixtureRequest) -> Iterator[Balancer]:
-    """One balancer of each kind; the case starts it with the pools it wants."""
-    yield from _run(KINDS[request.param])
+    """A balancer of each kind and version; the case starts it with the pools it wants."""
+    yield from _run(request)
 
 
-@pytest.fixture
-def haproxy() -> Iterator[HAProxy]:
+@pytest.fixture(params=_each("haproxy"))
+def haproxy(request: pytest.FixtureRequest) -> Iterator[HAProxy]:
     """For what only HAProxy has."""
-    for one in _run(HAProxy):
+    for one in _run(request):
         assert isinstance(one, HAProxy)
         yield one
 

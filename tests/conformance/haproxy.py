@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
+from tests.conformance.generations import binary
 from tests.conformance.harness import Balancer, PoolSpec, wait_for
 
 HEAD = """
@@ -36,26 +35,17 @@ defaults
 class HAProxy(Balancer):
     kind = "haproxy"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, version: str) -> None:
+        super().__init__(folder, version)
         self.config = folder / "haproxy.cfg"
         self._process: subprocess.Popen[bytes] | None = None
-
-    @classmethod
-    def binary(cls) -> str:
-        wanted = os.environ.get("ZERODROP_HAPROXY") or "haproxy"
-        return shutil.which(wanted) or shutil.which("haproxy") or shutil.which("/usr/sbin/haproxy") or ""
-
-    @classmethod
-    def missing(cls) -> str:
-        return "" if cls.binary() else "there is no haproxy here; set ZERODROP_HAPROXY to its path"
 
     def start(self, pools: Sequence[PoolSpec], **more: Any) -> None:
         """``more``: ``extra`` is text added to the configuration, ``check`` the members' check options."""
         self.write(pools, **more)
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                [self.binary(), "-W", "-S", f"{self.folder}/master.sock", "-f", str(self.config)],
+                [binary(self.kind, self.version), "-W", "-S", f"{self.folder}/master.sock", "-f", str(self.config)],
                 stdout=log,
                 stderr=log,
             )

@@ -94,10 +94,10 @@ class Balancer(abc.ABC):
     kind: ClassVar[str]
     lacks: ClassVar[Mapping[str, str]] = {}  # what this kind cannot do, by feature, each with the reason
 
-    @classmethod
-    @abc.abstractmethod
-    def missing(cls) -> str:
-        """Why it cannot be run here; empty when it can."""
+    def __init__(self, folder: Path, version: str) -> None:
+        """``version`` is one of those in ``generations.py``."""
+        self.folder = folder
+        self.version = version
 
     @abc.abstractmethod
     def start(self, pools: Sequence[PoolSpec], **more: Any) -> None: ...

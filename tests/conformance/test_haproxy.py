@@ -194,7 +194,7 @@ def test_without_a_master_socket_it_works_and_says_what_is_missing(haproxy: HAPr
 
 
 def test_a_master_socket_of_another_haproxy_is_noticed(haproxy: HAProxy, apps: dict[str, App], tmp_path: Path) -> None:
-    other = HAProxy(Path(haproxy.folder) / "o")
+    other = HAProxy(haproxy.folder / "o", haproxy.version)
     other.folder.mkdir()
     haproxy.start([pool_of(apps)])
     try:
