@@ -187,6 +187,11 @@ after:
   returned: success
   type: dict
   sample: {web1: {admin: out, weight: 100}}
+identity_before:
+  description: Names the process of the balancer that served when the module began.
+  returned: when O(state) is given
+  type: str
+  sample: "812@1767268800"
 identity:
   description: Names the process of the balancer that serves now.
   returned: when O(state) is given

@@ -48,6 +48,7 @@ class Drain(Work):
         }
         result = {
             **outcome(before, after),
+            "identity_before": before.identity,
             "identity": before.identity,
             "members": {
                 member.name: {"waited": 0.0, "in_flight_at_start": member.busy, "cut": 0, "undecided": 0}

@@ -31,6 +31,7 @@ class Return(Work):
         }
         result = {
             **outcome(before, after),
+            "identity_before": before.identity,
             "identity": before.identity,
             "members": {
                 member.name: {
@@ -93,7 +94,12 @@ class Return(Work):
         names = list(settings)
         self.check_weights({name: setting.weight for name, setting in settings.items()})
         before = self.read(names)
-        result = {**outcome(before, settings), "identity": before.identity, "reloads_seen": 0}
+        result = {
+            **outcome(before, settings),
+            "identity_before": before.identity,
+            "identity": before.identity,
+            "reloads_seen": 0,
+        }
         if check:
             return {**result, "members": {name: {} for name in names}}
         after = self.apply_and_confirm(settings, before)

@@ -85,6 +85,7 @@ class Phases:
         self.fleet.revive()
         replies = self._drain(hosts, keep_floor=True)
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
+        self._note_reloads("drain", replies)
         for balancer, reply in replies.items():
             self._note_before(balancer, reply)
         if failed:
@@ -252,6 +253,7 @@ class Phases:
         # Both at once: the balancers' checks rise while the members are probed.
         calls.update(self.fleet.calls("pool_return", hosts, limit, timeout=limit))
         replies = self.fleet.run(calls)
+        self._note_reloads("gate", replies)
         problems = []
         for member in members:
             member.seconds["gate"] = member.seconds.get("gate", 0.0) + self.record.now() - since
@@ -308,6 +310,7 @@ class Phases:
         since = self.record.now()
         hosts = [member.host for member in members]
         replies = self._return(hosts)
+        self._note_reloads("put back", replies)
         problems = self._balancers_that_failed("put back", replies)
         stuck = [name for name in self.record.balancers if name not in replies or not replies[name].ok]
         if not self.batch.back and self.record.first_new_at is None:
@@ -366,6 +369,21 @@ class Phases:
         return [self._set_aside(member, "look", error)]
 
     # -- shared -----------------------------------------------------------------
+
+    def _note_reloads(self, phase: str, replies: Mapping[str, Reply]) -> None:
+        """Say which balancers serve with another process than when they were last seen: somebody reloaded them."""
+        for place, reply in replies.items():
+            result = reply.result
+            if place not in self.record.balancers or not result.get("identity"):
+                continue
+            known = self.record.identities.get(place, result["identity_before"])
+            if result["identity_before"] != known or result.get("reloads_seen"):
+                hosts = ", ".join(self.batch.hosts)
+                self.record.notes.append(
+                    f"{place} was reloaded or restarted by someone else before or in the {phase} of {hosts}; "
+                    "it was brought to the state that the rollout needs"
+                )
+            self.record.identities[place] = result["identity"]
 
     def _is_back(self, member: MemberRecord) -> None:
         if member.out_at is not None:

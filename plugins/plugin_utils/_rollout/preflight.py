@@ -107,6 +107,7 @@ def preflight(
         dead=list(dead),
         others=others,
         to_stage=_to_stage(settings, plan, infos),
+        identities={name: pool.identity for name, pool in pools.items()},
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
     )

@@ -104,6 +104,7 @@ class Record:
     others: list[bool] = field(default_factory=list)  # the pool's other members, by whether each is in service
     back_batches: list[list[str]] = field(default_factory=list)
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
+    identities: dict[str, str] = field(default_factory=dict)  # of the process that served each place when last seen
     counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
     stop: Stop | None = None

@@ -38,6 +38,7 @@ class FakeRemote:
         self.errors: dict[tuple[str, str], RolloutError] = {}  # by host and operation
         self.looks: dict[str, str] = {}  # by member
         self.calls: list[tuple[str, Call]] = []
+        self.identities: dict[str, list[str]] = {}  # of each balancer: before and after each operation in turn
         self.admin = {(balancer, name): "ready" for balancer in BALANCERS for name in MEMBERS}
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
@@ -48,7 +49,11 @@ class FakeRemote:
         error = self.errors.get((host, call.operation))
         if error is not None:
             return Reply(host, error=error)
-        return Reply(host, result=getattr(self, "_" + call.operation, lambda *_: {"changed": True})(host, call.params))
+        result = getattr(self, "_" + call.operation, lambda *_: {"changed": True})(host, call.params)
+        if host in self.identities:
+            before, after = self.identities[host].pop(0), self.identities[host].pop(0)
+            result.update(identity_before=before, identity=after)
+        return Reply(host, result=result)
 
     def _pool_drain(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
         before = {name: {"admin": self.admin[balancer, name], "weight": 7} for name in params["members"]}
@@ -235,6 +240,14 @@ def test_a_balancer_that_comes_back_is_brought_in_line_before_it_counts(
     run_batch(phases(skipping, remote, record, "web3"))
     assert (record.balancers, record.dead) == (list(BALANCERS), [])
     assert [remote.admin["lb2", name] for name in MEMBERS] == ["ready", "ready", "out"]
+
+
+def test_a_reload_by_someone_else_is_named(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    record.identities = dict.fromkeys(BALANCERS, "p1")
+    remote.identities = {"lb1": ["p1"] * 6, "lb2": ["p1", "p1", "p2", "p2", "p2", "p2"]}
+    run_batch(phases(settings, remote, record, "web1"))
+    assert len(record.notes) == 1
+    assert record.notes[0].startswith("lb2 was reloaded or restarted by someone else before or in the gate of web1")
 
 
 def test_pools_are_drained_outermost_first_and_put_back_innermost_first(
