@@ -169,3 +169,19 @@ def test_a_member_that_the_second_pool_has_not_is_refused(layered: lab.Lab, tmp_
     assert run.rc != 0, str(run)
     assert run.report["outcome"] == "refused"
     assert "lb1 (nope)" in run.report["sentence"]
+
+
+def test_a_reload_by_someone_else_is_seen_and_named(layered: lab.Lab, tmp_path: Path) -> None:
+    """With a member out on it: the reload brings it back by its configuration, and the rollout takes it in hand again."""
+    rig = Rig(layered, tmp_path)
+    rig.reset()
+    reload = ["systemctl", "reload", "haproxy.service"]
+    with rig.when(
+        lambda: rig.current()["web2"] == "2.0", lambda: rig.lab.exec(layered.balancers[0], reload)
+    ) as reloaded:
+        run = rig.rollout(rig.archive("2.0", start_delay=1.0), rollout_batches=[1], rollout_look_timeout=1)
+    assert reloaded
+    assert run.rc == 0, str(run)
+    assert rig.in_service() == set(rig.hosts)
+    named = [note for note in run.report["notes"] if "lb1 was reloaded or restarted by someone else" in note]
+    assert named, run.report["notes"]
