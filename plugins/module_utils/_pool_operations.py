@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any, Callable, TypeVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError, UnknownPool
@@ -36,6 +37,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 
 DRIVERS: Mapping[str, Callable[[Mapping[str, Any], Clock], Driver]] = {
     HAProxyDriver.kind: HAProxyDriver.from_params,
+    ApacheDriver.kind: ApacheDriver.from_params,
 }
 
 _Kind = TypeVar("_Kind", bound=Work)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance.apache import Apache
 from tests.conformance.generations import VERSIONS, missing
 from tests.conformance.haproxy import HAProxy
 from tests.conformance.harness import App, Balancer
 
-KINDS: dict[str, type[Balancer]] = {HAProxy.kind: HAProxy}
+KINDS: dict[str, type[Balancer]] = {Apache.kind: Apache, HAProxy.kind: HAProxy}
 
 
 def versions(kind: str) -> tuple[str, ...]:

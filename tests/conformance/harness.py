@@ -123,6 +123,8 @@ FEATURES = {
     "cut": "ending what is in flight",
     "work": "naming what is in flight",
     "check_words": "the words of the check that failed",
+    "idle": "idle clients kept over a reload",
+    "apart": "what an older process still serves told apart by member",
 }
 
 

@@ -23,7 +23,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UnknownMember,
     UnknownPool,
 )
-from tests.conformance.harness import App, Balancer, Load, PoolSpec, Slow, wait_for
+from tests.conformance.harness import App, Balancer, Load, PoolSpec, Slow, needs, wait_for
 
 pytestmark = pytest.mark.balancer
 
@@ -141,7 +141,7 @@ def test_an_ill_member_is_named_with_its_check(balancer: Balancer, apps: dict[st
     with pytest.raises(Unhealthy) as error:
         operations.pool_return({**balancer.params("shop"), "members": ["s1", "s2"], "timeout": 1}, False)
     assert list(error.value.facts["members"]) == ["s1"]
-    assert "L7STS" in error.value.message
+    assert "check_words" in balancer.lacks or "L7STS" in error.value.message
     assert admin(balancer, "s1") == "out"
     assert admin(balancer, "s2") == "drain"
 
@@ -154,13 +154,14 @@ def test_a_timeout_puts_everything_back_and_says_who_is_busy(balancer: Balancer,
         operations.pool_drain({**balancer.params("shop"), "members": ["s1", "s2"], "timeout": 0.3}, False)
     assert error.value.facts["busy"]["s2"] == 1
     assert error.value.facts["undone"] is True
-    assert any(work["member"] == "s2" for work in error.value.facts["work"])
+    assert "work" in balancer.lacks or any(work["member"] == "s2" for work in error.value.facts["work"])
     assert admin(balancer, "s1") == admin(balancer, "s2") == "ready"
     wait_for(lambda: balancer.driver().read("shop").member("s2").in_service)
     assert not [each.wait() for each in slow if each.outcome.startswith(("failed", "status"))]
 
 
 def test_what_is_cut_at_the_limit_is_counted(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "cut")
     pool = pool_of(apps)
     balancer.start([pool])
     occupy(balancer, pool.port, "s1", 20.0)
@@ -194,9 +195,15 @@ def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dic
     balancer.reload()
     wait_for(lambda: balancer.driver().read("shop").identity != old)
     now = balancer.driver().read("shop")
-    assert now.leaving == 1
-    assert now.member("s1").in_flight == 1
-    assert dict(balancer.driver().glance("shop", ["s1"]).busy) == {"s1": 1}
+    assert now.leaving
+    glance = balancer.driver().glance("shop", ["s1"])
+    if "apart" in balancer.lacks:
+        assert now.member("s1").in_flight >= 1
+        assert glance.busy["s1"] >= 1
+    else:
+        assert now.leaving == 1
+        assert now.member("s1").in_flight == 1
+        assert dict(glance.busy) == {"s1": 1}
     result = operations.pool_drain({**balancer.params("shop"), "members": ["s1"]}, False)
     apps["s1"].kill()
     assert [each.wait() for each in slow].count("s1") == 1
@@ -204,6 +211,7 @@ def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dic
 
 
 def test_idle_clients_of_an_older_process_lose_nothing(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "idle")
     pool = pool_of(apps)
     balancer.start([pool])
     clients = [http.client.HTTPConnection("127.0.0.1", pool.port, timeout=10) for _unused in range(8)]
@@ -231,6 +239,7 @@ def test_idle_clients_of_an_older_process_lose_nothing(balancer: Balancer, apps:
 
 
 def test_what_an_older_process_still_serves_can_be_cut(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "cut")
     pool = pool_of(apps)
     balancer.start([pool])
     slow = occupy(balancer, pool.port, "s1", 20.0)
@@ -260,6 +269,7 @@ def test_a_change_right_after_a_reload_holds_in_the_process_that_stays(
 
 
 def test_requests_queued_for_a_member_count(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "queue")
     pool = pool_of({"s1": apps["s1"]}, max_in_flight=1)
     balancer.start([pool])
     slow = [Slow(pool.port, 0.4) for _unused in range(3)]
@@ -268,6 +278,7 @@ def test_requests_queued_for_a_member_count(balancer: Balancer, apps: dict[str, 
 
 
 def test_a_tcp_session_counts_as_in_flight(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "tcp")
     pool = pool_of(apps, tcp=True)
     balancer.start([pool])
     slow = occupy(balancer, pool.port, "s1", 1.0)
