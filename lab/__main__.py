@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--dir", type=Path, required=True, help="where it leaves its files")
     one.add_argument("--members", type=int, default=plain.members)
     one.add_argument("--balancers", type=int, default=plain.balancers)
+    one.add_argument("--balancer", choices=sorted(balancers.known()), help="kind and generation, e.g. nginx-1.26")
     one.add_argument("--haproxy", default=plain.haproxy, help="generation of HAProxy")
     one.add_argument("--nginx", help="generation of nginx, instead of HAProxy")
     one.add_argument("--pool", default=plain.pool)
@@ -90,7 +91,11 @@ def up(arguments: argparse.Namespace) -> int:
     """Bring a lab up and say where everything is."""
     started = time.monotonic()
     names = {field.name for field in fields(Description)} & set(vars(arguments))
-    description = Description(**{name: getattr(arguments, name) for name in names})
+    chosen = {name: getattr(arguments, name) for name in names}
+    if arguments.balancer:
+        kind, _dash, version = arguments.balancer.partition("-")
+        chosen[kind] = version
+    description = Description(**chosen)
     lab = lifecycle.up(description, arguments.dir, owner_pid=arguments.owner)
     say(f"{lab.name} is up ({time.monotonic() - started:.1f} s)")
     for host in lab.hosts:

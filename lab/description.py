@@ -37,6 +37,8 @@ class Description:
     redispatch: bool = False
     member_maxconn: int | None = None
     sticky: str | None = None  # "cookie" keeps a client on its member
+    upstream_keepalive: int | None = None  # nginx: idle connections to members that a worker keeps; None: its default
+    keepalive_min_timeout: str | None = None  # nginx 1.27.4 or newer: how long idle clients outlive a reload, e.g. 2s
     tcp: bool = False  # a second way in, port 81, in TCP mode
     state_file: bool = False  # HAProxy reads its servers' state from a file when it starts
     log_requests: bool = False

@@ -139,6 +139,7 @@ def _build(recipe: Layer) -> None:
             (files / path).write_text(text, encoding="utf-8")
         for entry in (files, *files.rglob("*")):  # whatever the umask
             entry.chmod(0o755 if entry.is_dir() else 0o644)
+        (context / "apt.conf").write_text(mirror.freshness(), encoding="utf-8")
         script = [f"FROM {image(recipe.parent)}", "COPY files/ /"]
         script += [f"RUN {command}" for command in recipe.commands]
         (context / "Containerfile").write_text("\n".join(script) + "\n", encoding="utf-8")
@@ -151,6 +152,7 @@ def _build(recipe: Layer) -> None:
             "host",
             "--pull=never",
             "--layers=false",
+            f"--volume={context}/apt.conf:/etc/apt/apt.conf.d/99-machine:ro",
             *podman.limits(),
             "-t",
             image(recipe),

@@ -250,6 +250,7 @@ def _prepare(lab: Lab, generation: Generation) -> None:
         directory.mkdir(parents=True)
         directory.chmod(0o755)
         for name, text in config.items():
+            (directory / name).parent.mkdir(exist_ok=True)
             _write(directory / name, text)
 
 

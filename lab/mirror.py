@@ -26,6 +26,16 @@ def configured() -> str | None:
     return parse(done.stdout)
 
 
+# Whether lists may be older than their archive says: a mirror that stands still needs it. Signatures count regardless.
+_FRESHNESS = ("Acquire::Check-Valid-Until", "Acquire::Check-Date")
+
+
+def freshness() -> str:
+    """How old lists may be on this machine, as apt's configuration says; an image is built under the same rules."""
+    done = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=False)
+    return "".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith(_FRESHNESS))
+
+
 def environment() -> dict[str, str]:
     """Our environment, with the proxy that apt uses where it uses one."""
     found = dict(os.environ)

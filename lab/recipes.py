@@ -159,8 +159,22 @@ def member() -> Layer:
     )
 
 
-def with_packages(name: str, parent: Layer, packages: tuple[str, ...], unit: str) -> Layer:
+def with_newer(parent: Layer, old: str, new: str) -> Layer:
+    """A host that can also install from a newer suite, what is asked for by name and what that needs.
+
+    Its init stays the old one: that of a newer Debian may not boot on this kernel's control groups.
+    """
+    return Layer(
+        name=f"{parent.name}-{new}",
+        parent=parent,
+        files=((f"etc/apt/preferences.d/{new}", f"Package: *\nPin: release n={new}\nPin-Priority: 100\n"),),
+        commands=(f"sed -n 's/ {old} / {new} /p' /etc/apt/sources.list >/etc/apt/sources.list.d/{new}.list",),
+    )
+
+
+def with_packages(name: str, parent: Layer, packages: tuple[str, ...], unit: str, suite: str = "") -> Layer:
     """A host with more of Debian's packages, and their unit enabled and free to restart often."""
+    target = f"-t {suite} " if suite else ""
     return Layer(
         name=name,
         parent=parent,
@@ -168,6 +182,7 @@ def with_packages(name: str, parent: Layer, packages: tuple[str, ...], unit: str
         commands=(
             "apt-get update -q"
             " && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+            + target
             + " ".join(packages)
             + f" && systemctl enable {unit}"
             " && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
