@@ -201,6 +201,9 @@ class Settings:
     drain_timeout: float = setting(number(0), 300.0)
     on_drain_timeout: str = setting(choice("fail", "cut"), "fail")
     session_grace: float = setting(number(0), 0.0)
+    long_after: float = setting(number(0, 86400), 10.0)
+    long_timeout: float | None = setting(number(0, 86400), None)
+    on_long_timeout: str = setting(choice("fail", "cut", "wait"), "fail")
 
     health_url: str = setting(named(_names.http_url))
     health_status: tuple[int, ...] = setting(statuses, (200,))
@@ -277,6 +280,11 @@ class Settings:
                 "rollout_health_timeout is too short for rollout_health_seconds, or for rollout_health_successes "
                 "at rollout_health_interval: no member could pass."
             )
+        if self.on_long_timeout != "fail" and self.long_timeout is None:
+            raise BadInput(
+                f"rollout_on_long_timeout is {self.on_long_timeout}, but rollout_long_timeout is not set.",
+                "Say how many seconds long-lived work may last, or leave both out.",
+            )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
 
@@ -284,6 +292,13 @@ class Settings:
     def layers(self) -> tuple[Settings, ...]:
         """These settings for each pool that the members are in, outermost first."""
         return tuple(replace(self, **each) for each in self.pools) or (self,)
+
+    @property
+    def longest_drain(self) -> float:
+        """How many seconds a drain may take at most, once members are held out."""
+        if self.long_timeout is None:
+            return self.drain_timeout
+        return max(self.drain_timeout, 86400.0 if self.on_long_timeout == "wait" else self.long_timeout)
 
     @property
     def ready_method(self) -> bool:

@@ -5,13 +5,34 @@
 """A small HTTP service in a process of its own, so that it can be killed like a real one.
 
 ``python app.py NAME PORT``. Answers ``/`` and ``/slow/SECONDS`` with its name,
-``/health`` with 200 or 503 (switched by ``/switch/ill`` and ``/switch/well``).
+``/health`` with 200 or 503 (switched by ``/switch/ill`` and ``/switch/well``),
+``/drip/SECONDS`` with a slow download; accepts a WebSocket anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import sys
+
+
+async def websocket(writer: asyncio.StreamWriter, key: bytes) -> None:
+    """Accept one, and say nothing more."""
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    head = b"HTTP/1.1 101 -\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+    writer.write(head % accept)
+    await writer.drain()
+
+
+async def drip(writer: asyncio.StreamWriter, seconds: float) -> None:
+    """A download that takes so long."""
+    pieces = max(1, int(seconds / 0.05))
+    writer.write(f"HTTP/1.1 200 -\r\nContent-Length: {pieces}\r\n\r\n".encode())
+    for _unused in range(pieces):
+        writer.write(b".")
+        await writer.drain()
+        await asyncio.sleep(0.05)
 
 
 async def serve(name: str, port: int) -> None:
@@ -26,9 +47,18 @@ async def serve(name: str, port: int) -> None:
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                while (await reader.readline()).strip():
-                    pass
+                key = b""
+                while header := (await reader.readline()).strip():
+                    if header.lower().startswith(b"sec-websocket-key:"):
+                        key = header.split(b":", 1)[1].strip()
                 path = line.split()[1].decode()
+                if key:
+                    await websocket(writer, key)
+                    await reader.read()
+                    break
+                if path.startswith("/drip/"):
+                    await drip(writer, float(path[6:]))
+                    continue
                 if path.startswith("/slow/"):
                     await asyncio.sleep(float(path[6:]))
                 status, body = answer(path)

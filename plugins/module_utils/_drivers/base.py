@@ -108,8 +108,16 @@ class Driver(abc.ABC):
         return Glance(now.identity, {member.name: member.busy for member in now.chosen(names)})
 
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
-        """What these members are busy with, for a message to people; a balancer that cannot tell says nothing."""
+        """What these members are busy with; a balancer that cannot tell says nothing.
+
+        Each has ``member``, ``client`` and ``age`` for people. One that can be ended alone has ``kind`` (``request``,
+        ``websocket`` or ``tcp``), ``seconds`` (its age) and what names it, ``process`` and ``handle``.
+        """
         return []
+
+    def end(self, pool: str, piece: Mapping[str, str]) -> bool:
+        """End one piece of ``work``; whether it was still there. Only asked for one with a handle."""
+        return False
 
     @abc.abstractmethod
     def drain(self, pool: str, names: Sequence[str]) -> None:

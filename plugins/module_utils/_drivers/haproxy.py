@@ -56,6 +56,8 @@ _ATTEMPTS = 8  # of a change that reloads get in the way of
 _PAUSE = 0.02
 _FEW = 8  # up to so many members are asked for one by one; the whole pool is cheaper beyond
 
+_HANDLES = 32  # sessions that are asked for in one line
+
 _SERVERS_AND_BACKEND = 6  # the kinds of rows that `show stat` is asked for
 _SERVERS = 4
 
@@ -207,19 +209,22 @@ class HAProxyDriver(Driver):
         return Glance(process.identity, busy)
 
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
-        found = []
-        for pid, session in self._sessions():
-            if session.pool == pool and session.member in names:
-                found.append(
-                    {
-                        "member": session.member,
-                        "client": session.client,
-                        "frontend": session.frontend,
-                        "age": session.age,
-                        "process": str(pid or "current"),
-                    }
-                )
-        return found
+        chosen = [each for each in self._sessions() if each[1].pool == pool and each[1].member in names]
+        kinds = self._kinds(chosen)
+        return [
+            {
+                "member": session.member,
+                "client": session.client,
+                "frontend": session.frontend,
+                "age": session.age,
+                "seconds": str(replies.seconds(session.age)),
+                "kind": kinds[pid, session.handle],
+                "process": str(pid or "current"),
+                "handle": session.handle,
+            }
+            for pid, session in chosen
+            if (pid, session.handle) in kinds  # else it has ended in between
+        ]
 
     # --- changes ---
 
@@ -285,6 +290,19 @@ class HAProxyDriver(Driver):
                 if pid and session.pool == pool and session.member in names:
                     self._master.ask(f"@!{pid} shutdown session {session.handle}")
         return count
+
+    def end(self, pool: str, piece: Mapping[str, str]) -> bool:
+        command = f"shutdown session {piece['handle']}"
+        if piece["process"] == "current":
+            answer = self._socket.ask(command)
+        else:
+            answer = self._ask_leaving(int(piece["process"]), command) or "gone"
+        if answer.startswith(("No such session", "gone")):
+            return False  # it has ended by itself
+        error = replies.refusal(command, answer)
+        if error is not None:
+            raise error
+        return True
 
     # --- one change: write, read back, and again if a reload came between ---
 
@@ -466,6 +484,20 @@ class HAProxyDriver(Driver):
             for pid in processes.leaving:
                 answer = self._ask_leaving(pid, "show sess")
                 found += [(pid, session) for session in replies.sessions(answer)]
+        return found
+
+    def _kinds(self, chosen: Sequence[tuple[int, replies.Session]]) -> dict[tuple[int, str], str]:
+        """What each of these sessions is, by its process and handle; nothing of those that have ended."""
+        found: dict[tuple[int, str], str] = {}
+        current = [session.handle for pid, session in chosen if not pid]
+        for start in range(0, len(current), _HANDLES):
+            asked = current[start : start + _HANDLES]
+            answer = self._socket.ask(*(f"show sess {handle}" for handle in asked))
+            found.update({(0, handle): kind for handle, kind in replies.session_kinds(answer).items()})
+        for pid, session in chosen:
+            if pid:
+                answer = self._ask_leaving(pid, f"show sess {session.handle}")
+                found.update({(pid, handle): kind for handle, kind in replies.session_kinds(answer).items()})
         return found
 
     def _member(

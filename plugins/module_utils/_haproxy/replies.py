@@ -283,6 +283,33 @@ _SESSION = re.compile(
 )
 
 
+_DETAIL = re.compile(r"^(0x[0-9a-f]+): \[", re.MULTILINE)
+_AGE = re.compile(r"(\d+)([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_OLDEST = 366 * 86400  # 2.8 was seen to call a session of two seconds 57 years old
+
+
+def seconds(age: str) -> int:
+    """An age such as ``1m20s`` in seconds; 0 for one that cannot be."""
+    total = sum(int(count) * _SECONDS[unit] for count, unit in _AGE.findall(age))
+    return total if total < _OLDEST else 0
+
+
+def session_kinds(answer: str) -> dict[str, str]:
+    """By handle, what ``show sess HANDLE`` tells a session to be: ``tcp``, ``websocket`` or ``request``."""
+    starts = [(match.group(1), match.start()) for match in _DETAIL.finditer(answer)]
+    ends = [start for _handle, start in starts[1:]] + [len(answer)]
+    found = {}
+    for (handle, start), end in zip(starts, ends):
+        text = answer[start:end]
+        if re.search(r"^  backend=\S+ \(id=-?\d+ mode=tcp\)", text, re.MULTILINE):
+            found[handle] = "tcp"
+        else:
+            # What follows a 101 (or a CONNECT) is no request any more.
+            found[handle] = "websocket" if " rsp.st=MSG_TUNNEL" in text else "request"
+    return found
+
+
 def sessions(answer: str) -> list[Session]:
     """The lines of ``show sess`` that are about clients (not about this interface itself)."""
     found = []

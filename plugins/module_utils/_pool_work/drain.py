@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     ChangedByOther,
     FloorBroken,
@@ -30,11 +32,27 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 
 _GRACE_SAMPLE = 0.25  # while clients are given time, only a reload is looked for
 _PATIENCE = 10.0  # seconds a balancer may be away while it is waited for; a restart takes less
+_WAIT_SAMPLE = 1.0  # seconds between two looks at work that may last
+_LISTED = 50  # pieces of work that are named one by one
 _CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
+
+
+# The kinds of work, in words; all but the first are long-lived.
+KINDS = {
+    "request": "short requests",
+    "long_request": "long requests",
+    "websocket": "WebSockets",
+    "tcp": "TCP sessions",
+}
 
 
 class Drain(Work):
     """Members on their way out."""
+
+    def __init__(self, pool: str, driver: Driver, clock: Clock) -> None:
+        super().__init__(pool, driver, clock)
+        self._ended: set[tuple[str | None, str]] = set()  # what was ended, by process and handle
+        self._ended_at = 0.0
 
     def take_out(self, drain: DrainOrder, check: bool) -> dict[str, Any]:
         names = drain.names
@@ -51,10 +69,17 @@ class Drain(Work):
             "identity_before": before.identity,
             "identity": before.identity,
             "members": {
-                member.name: {"waited": 0.0, "in_flight_at_start": member.busy, "cut": 0, "undecided": 0}
+                member.name: {
+                    "waited": 0.0,
+                    "in_flight_at_start": member.busy,
+                    "cut": 0,
+                    "cut_kinds": {},
+                    "undecided": 0,
+                }
                 for member in members
             },
             "capacity": {"before": capacity, "after": len([name for name in in_service(before) if name not in todo])},
+            "cut_work": [],
             "reloads_seen": 0,
         }
         if check:
@@ -124,7 +149,7 @@ class Drain(Work):
         """Until nothing is in flight in any process, several times in a row, in one and the same process."""
         names = drain.names
         start = self.clock.now()
-        deadline = start + drain.timeout
+        deadline = start + drain.first_limit
         empty_since: dict[str, float] = {}
         row = 0
         identity = result["identity"] if not result["reloads_seen"] else self.driver.identity()
@@ -157,15 +182,10 @@ class Drain(Work):
                     result["members"][name]["waited"] = round(empty_since[name] - start, 4)
                 return
             if self.clock.now() >= deadline and not confirmed:
-                if drain.on_timeout == "fail":
-                    raise self._not_empty(drain, names, busy)
-                if self._only_undecided(names, result):
+                again = self._at_limit(drain, start, busy, result)
+                if again is None:
                     return
-                left = [name for name in names if busy[name]] or list(names)
-                self._cut(left, result)
-                deadline = self.clock.now() + drain.interval
-                if self.clock.now() - start > drain.timeout + _CUT_LIMIT:
-                    raise self._not_empty(drain, names, busy)
+                deadline = again
             if confirmed:
                 self.clock.sleep(drain.interval)  # a few confirmations, however expensive
             else:
@@ -189,6 +209,59 @@ class Drain(Work):
         busy = {member.name: member.busy for member in members}
         return pool.identity, busy, pool.identity == identity and not any(busy.values())
 
+    def _at_limit(
+        self, drain: DrainOrder, start: float, busy: Mapping[str, int], result: dict[str, Any]
+    ) -> float | None:
+        """See to what outlasts its limit; when to look at the limits again, or None where nothing need be waited for."""
+        passed = self.clock.now() - start
+        limits = {"short": (drain.timeout, drain.on_timeout), "long": drain.long_limit}
+        if all(passed >= limit and then == "fail" for limit, then in limits.values()):
+            raise self._not_empty(drain, max(drain.timeout, drain.long_limit[0]), busy)
+        work = self.driver.work(self.pool, drain.names)
+        due = []
+        for name, (limit, then) in limits.items():
+            part = [piece for piece in work if (drain.kind(piece) == "request") == (name == "short")]
+            if part and passed >= limit and then == "fail":
+                raise self._not_empty(drain, limit, busy)
+            due += part if passed >= limit and then == "cut" else []
+        if not work and passed >= drain.timeout:
+            if drain.on_timeout == "fail":
+                raise self._not_empty(drain, drain.timeout, busy)
+            if self._only_undecided(drain.names, result):
+                return None
+            self._cut([name for name in drain.names if busy[name]] or drain.names, result)
+            if passed > drain.timeout + _CUT_LIMIT:
+                raise self._not_empty(drain, drain.timeout, busy)
+        elif due:
+            self._end(drain, due, busy, result)
+        later = [limit for limit, _then in limits.values() if limit > passed]
+        if due or not work:
+            later.append(passed + drain.interval)
+        return start + min(later, default=passed + _WAIT_SAMPLE)
+
+    def _end(
+        self, drain: DrainOrder, due: Sequence[Mapping[str, str]], busy: Mapping[str, int], result: dict[str, Any]
+    ) -> None:
+        """End these pieces of work, each once, and count them by member and kind."""
+        unnamed = sorted({piece["member"] for piece in due if "handle" not in piece})
+        if unnamed:
+            self._cut(unnamed, result)
+        new = [piece for piece in due if (piece.get("process"), piece.get("handle", "")) not in self._ended]
+        for piece in new:
+            if "handle" not in piece:
+                continue
+            self._ended.add((piece["process"], piece["handle"]))
+            if self.driver.end(self.pool, piece):
+                kind = drain.kind(piece)
+                member = result["members"][piece["member"]]
+                member["cut"] += 1
+                member["cut_kinds"][kind] = member["cut_kinds"].get(kind, 0) + 1
+                if len(result["cut_work"]) < _LISTED:
+                    result["cut_work"].append({**_shown(piece), "kind": kind})
+                self._ended_at = self.clock.now()
+        if not new and self.clock.now() - self._ended_at > _CUT_LIMIT:
+            raise self._not_empty(drain, drain.timeout, busy)
+
     def _only_undecided(self, names: Sequence[str], result: dict[str, Any]) -> bool:
         """Whether all that is left are idle clients of leaving processes: nothing is there to be cut."""
         pool = self.read(names)
@@ -202,11 +275,19 @@ class Drain(Work):
 
     def _cut(self, names: Sequence[str], result: dict[str, Any]) -> None:
         for name in names:
-            result["members"][name]["cut"] += self.driver.cut(self.pool, [name])
+            count = self.driver.cut(self.pool, [name])
+            if count:
+                member = result["members"][name]
+                member["cut"] += count
+                member["cut_kinds"]["unknown"] = member["cut_kinds"].get("unknown", 0) + count
 
-    def _not_empty(self, drain: DrainOrder, names: Sequence[str], busy: Mapping[str, int]) -> TimedOut:
-        left = {name: busy[name] for name in names if busy[name]}
+    def _not_empty(self, drain: DrainOrder, limit: float, busy: Mapping[str, int]) -> TimedOut:
+        left = {name: busy[name] for name in drain.names if busy[name]}
         words = ", ".join(f"{name} ({count})" for name, count in left.items()) or "none for certain"
+        work = self._work_left(list(left))
+        kinds = Counter(drain.kind(piece) for piece in work)
+        if set(kinds) - {"request"}:
+            words += "; " + ", ".join(f"{kinds[kind]} {KINDS[kind]}" for kind in KINDS if kinds[kind])
         undecided = self._undecided(list(left))
         if undecided:
             words += (
@@ -214,11 +295,12 @@ class Drain(Work):
                 "their next request may still go there"
             )
         return TimedOut(
-            f"Still in flight after {drain.timeout:g} s on {self.pool!r}: {words}.",
+            f"Still in flight after {limit:g} s on {self.pool!r}: {words}.",
             "Give it more time, or allow what is left at the limit to be cut.",
             pool=self.pool,
             busy=left,
-            work=self._work_left(list(left)),
+            kinds=dict(kinds),
+            work=[{**_shown(piece), "kind": drain.kind(piece)} for piece in work[:_LISTED]],
         )
 
     def _undecided(self, names: Sequence[str]) -> int:
@@ -229,6 +311,11 @@ class Drain(Work):
 
     def _work_left(self, names: Sequence[str]) -> list[dict[str, str]]:
         try:
-            return self.driver.work(self.pool, names)[:20]
+            return self.driver.work(self.pool, names)
         except RolloutError:
             return []  # only words for people; the error itself counts
+
+
+def _shown(piece: Mapping[str, str]) -> dict[str, str]:
+    """What people are told of a piece of work."""
+    return {key: piece[key] for key in ("member", "client", "frontend", "age", "process") if key in piece}

@@ -17,6 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import mem
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Setting
 
 ON_TIMEOUT = ("fail", "cut")
+ON_LONG_TIMEOUT = ("fail", "cut", "wait")
 DAY = 86400.0
 
 
@@ -66,13 +67,39 @@ class DrainOrder:
     samples: int
     interval: float
     on_timeout: str
+    long_after: float  # the age from which a request counts as long-lived
+    long_timeout: float | None  # None: what is long-lived has no limit of its own
+    on_long_timeout: str
     expect: Mapping[str, Setting]
+
+    @property
+    def long_limit(self) -> tuple[float, str]:
+        """How long what is long-lived may last, and what becomes of it then."""
+        if self.long_timeout is None:
+            return self.timeout, self.on_timeout
+        return self.long_timeout, self.on_long_timeout
+
+    @property
+    def first_limit(self) -> float:
+        return min(self.timeout, self.long_limit[0])
+
+    def kind(self, piece: Mapping[str, str]) -> str:
+        """What a piece of work is: ``request``, ``long_request``, ``websocket`` or ``tcp``."""
+        kind = piece.get("kind", "request")
+        return "long_request" if kind == "request" and float(piece.get("seconds", 0)) >= self.long_after else kind
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], target: Admin = Admin.OUT, wait: bool = True) -> DrainOrder:
         on_timeout = params.get("on_timeout") or "fail"
         if on_timeout not in ON_TIMEOUT:
             raise BadInput(f"What to do at the limit must be one of {', '.join(ON_TIMEOUT)}, got {on_timeout!r}.")
+        on_long_timeout = params.get("on_long_timeout") or "fail"
+        if on_long_timeout not in ON_LONG_TIMEOUT:
+            raise BadInput(
+                f"What to do at the limit of long-lived work must be one of {', '.join(ON_LONG_TIMEOUT)}, "
+                f"got {on_long_timeout!r}."
+            )
+        long = _params.given(params, "long_timeout")
         return cls(
             names=tuple(member_names(params)),
             target=target,
@@ -84,6 +111,9 @@ class DrainOrder:
             samples=_params.whole(params, "samples", 3, 1, 100),
             interval=interval_of(params),
             on_timeout=on_timeout,
+            long_after=_params.number(params, "long_after", 10.0, 0.0, DAY),
+            long_timeout=_params.number(params, "long_timeout", 0.0, 0.0, DAY) if long else None,
+            on_long_timeout=on_long_timeout,
             expect=settings_of(params["expect"], "expect") if _params.given(params, "expect") else {},
         )
 

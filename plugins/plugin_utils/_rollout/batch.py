@@ -100,7 +100,7 @@ class Phases:
 
     def _drain(self, hosts: Sequence[str], keep_floor: bool) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last."""
-        limit = self.settings.floor_wait + self.settings.session_grace + self.settings.drain_timeout
+        limit = self.settings.floor_wait + self.settings.session_grace + self.settings.longest_drain
         replies: dict[str, Reply] = {}
         for places in self.fleet.layers:
             calls = self.fleet.calls(
@@ -113,6 +113,9 @@ class Phases:
                 session_grace=self.settings.session_grace,
                 timeout=self.settings.drain_timeout,
                 on_timeout=self.settings.on_drain_timeout,
+                long_after=self.settings.long_after,
+                long_timeout=self.settings.long_timeout,
+                on_long_timeout=self.settings.on_long_timeout,
             )
             replies.update(self.fleet.run(calls))
             if not all(reply.ok for reply in replies.values()):
@@ -127,7 +130,10 @@ class Phases:
         now = self.record.now()
         for balancer, reply in replies.items():
             for host, facts in self.fleet.by_host(balancer, reply.result.get("members", {})).items():
-                self.record.members[host].cut += int(facts.get("cut", 0))
+                member = self.record.members[host]
+                member.cut += int(facts.get("cut", 0))
+                for kind, count in facts.get("cut_kinds", {}).items():
+                    member.cut_kinds[kind] = member.cut_kinds.get(kind, 0) + count
         for member in self.members():
             if member.state in ("untouched", "finished"):
                 member.state = "drained"

@@ -137,6 +137,7 @@ def _member(member: MemberRecord, now: float) -> dict[str, Any]:
         "seconds": {phase: round(seconds, 3) for phase, seconds in member.seconds.items()},
         "out_of_service_seconds": round(member.out_seconds + still_out, 3),
         "cut": member.cut,
+        "cut_kinds": dict(member.cut_kinds),
         "look": member.look,
         "trouble": member.trouble,
     }

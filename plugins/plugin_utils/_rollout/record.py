@@ -55,6 +55,7 @@ class MemberRecord:
     drained_at: float = 0.0
     out_seconds: float = 0.0
     cut: int = 0  # requests or connections ended at the drain's limit
+    cut_kinds: dict[str, int] = field(default_factory=dict)  # the same by kind
     look: str = ""  # pass, fail, inconclusive
     trouble: str = ""
 

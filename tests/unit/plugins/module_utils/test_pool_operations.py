@@ -173,6 +173,7 @@ def test_a_drain_waits_for_the_last_request(driver: FakeDriver, clock: FakeClock
         "waited": pytest.approx(1.5, abs=0.03),
         "in_flight_at_start": 2,
         "cut": 0,
+        "cut_kinds": {},
         "undecided": 0,
     }
     assert result["members"]["s2"]["waited"] == 0
@@ -248,6 +249,131 @@ def test_idle_clients_cannot_be_cut_and_are_counted(driver: FakeDriver) -> None:
     result = run("pool_drain", driver, members=["s1", "s2"], timeout=1, on_timeout="cut")
     assert [result["members"][name]["undecided"] for name in ("s1", "s2")] == [4, 0]
     assert ("cut", ("s1",)) not in driver.calls
+
+
+class KnowingDriver(FakeDriver):
+    """Knows each piece of work, with the second at which it began."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__(clock)
+        self.pieces: dict[str, tuple[str, str, float]] = {}  # handle: member, kind, begin
+        self.immortal = False
+
+    def begin(self, handle: str, member: str, kind: str, age: float = 0.0, lasts: float | None = None) -> None:
+        self.pieces[handle] = (member, kind, self.clock.time - age)
+        self._count()
+        if lasts is not None:
+            self.clock.after(lasts, lambda: self._gone(handle))
+
+    def _gone(self, handle: str) -> bool:
+        found = self.pieces.pop(handle, None) is not None
+        self._count()
+        return found
+
+    def _count(self) -> None:
+        for name in self.members:
+            self.set(name, in_flight=sum(1 for member, _kind, _begin in self.pieces.values() if member == name))
+
+    def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
+        return [
+            {
+                "member": member,
+                "client": f"192.0.2.1:{handle}",
+                "age": "old",
+                "seconds": str(int(self.clock.time - begin)),
+                "kind": kind,
+                "process": "current",
+                "handle": handle,
+            }
+            for handle, (member, kind, begin) in self.pieces.items()
+            if member in names
+        ]
+
+    def end(self, pool: str, piece: Mapping[str, str]) -> bool:
+        self.calls.append(("end", (piece["handle"],)))
+        return True if self.immortal else self._gone(piece["handle"])
+
+
+@pytest.fixture
+def knowing(clock: FakeClock) -> KnowingDriver:
+    return KnowingDriver(clock)
+
+
+def test_each_kind_has_its_own_limit(knowing: KnowingDriver, clock: FakeClock) -> None:
+    """Long-lived work is cut at its limit; a short request may go on until its own, and ends in good time."""
+    for handle in ("1", "2", "3"):
+        knowing.begin(handle, "s1", "websocket")
+    knowing.begin("4", "s2", "request", age=60)
+    knowing.begin("5", "s2", "tcp")
+    knowing.begin("6", "s1", "request", lasts=4)
+    result = run(
+        "pool_drain", knowing, members=["s1", "s2"], timeout=30, long_timeout=2, on_long_timeout="cut", long_after=10
+    )
+    assert result["members"]["s1"]["cut_kinds"] == {"websocket": 3}
+    assert result["members"]["s2"]["cut_kinds"] == {"long_request": 1, "tcp": 1}
+    assert [result["members"][name]["cut"] for name in ("s1", "s2")] == [3, 2]
+    assert {(piece["kind"], piece["client"]) for piece in result["cut_work"]} >= {("tcp", "192.0.2.1:5")}
+    assert ("end", ("6",)) not in knowing.calls
+    assert not [call for call in knowing.calls if call[0] == "cut"]
+    assert clock.time - 1000 == pytest.approx(4.1, abs=0.15)
+
+
+def test_long_lived_work_may_have_the_longer_limit(knowing: KnowingDriver, clock: FakeClock) -> None:
+    knowing.begin("1", "s1", "websocket", lasts=8)
+    result = run("pool_drain", knowing, members=["s1"], timeout=2, long_timeout=20)
+    assert result["members"]["s1"]["cut"] == 0
+    assert result["members"]["s1"]["waited"] == pytest.approx(8, abs=0.1)
+
+
+def test_a_short_request_is_held_to_its_limit_beside_long_lived_work(knowing: KnowingDriver) -> None:
+    knowing.begin("1", "s1", "websocket")
+    knowing.begin("2", "s1", "request")
+    with pytest.raises(TimedOut, match=r"after 2 s .*1 short requests, 1 WebSockets") as error:
+        run("pool_drain", knowing, members=["s1"], timeout=2, long_timeout=20, on_long_timeout="cut")
+    assert error.value.facts["kinds"] == {"websocket": 1, "request": 1}
+    assert error.value.facts["undone"] is True
+    assert knowing.members["s1"].admin is Admin.READY
+
+
+def test_long_lived_work_that_outlasts_its_limit_fails_the_drain(knowing: KnowingDriver, clock: FakeClock) -> None:
+    knowing.begin("1", "s1", "tcp")
+    with pytest.raises(TimedOut, match="after 3 s"):
+        run("pool_drain", knowing, members=["s1"], timeout=100, on_timeout="cut", long_timeout=3)
+    assert clock.time - 1000 < 4
+    assert knowing.members["s1"].admin is Admin.READY
+
+
+def test_long_lived_work_may_be_waited_for(knowing: KnowingDriver) -> None:
+    knowing.begin("1", "s1", "websocket", lasts=500)
+    result = run("pool_drain", knowing, members=["s1"], timeout=2, long_timeout=1, on_long_timeout="wait")
+    assert result["members"]["s1"]["waited"] == pytest.approx(500, abs=1)
+    assert result["members"]["s1"]["cut"] == 0
+
+
+def test_what_is_cut_is_counted_once_however_long_it_takes_to_go(knowing: KnowingDriver) -> None:
+    knowing.immortal = True
+    knowing.begin("1", "s1", "websocket", lasts=3)
+    result = run("pool_drain", knowing, members=["s1"], timeout=1, on_timeout="cut")
+    assert result["members"]["s1"]["cut_kinds"] == {"websocket": 1}
+    assert knowing.calls.count(("end", ("1",))) == 1
+
+
+def test_a_piece_that_does_not_end_fails_the_drain(knowing: KnowingDriver, clock: FakeClock) -> None:
+    knowing.immortal = True
+    knowing.begin("1", "s1", "websocket")
+    with pytest.raises(TimedOut):
+        run("pool_drain", knowing, members=["s1"], timeout=1, on_timeout="cut")
+    assert clock.time - 1000 < 8
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"on_long_timeout": "kill"}, {"long_timeout": -1}, {"long_timeout": "soon"}, {"long_after": "x"}],
+)
+def test_wrong_limits_are_refused_before_anything(knowing: KnowingDriver, wrong: dict[str, Any]) -> None:
+    with pytest.raises(BadInput):
+        run("pool_drain", knowing, members=["s1"], **wrong)
+    assert not knowing.calls
 
 
 def test_what_cannot_be_cut_ends_in_an_error(driver: FakeDriver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,10 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
         ("rollout_drain_timeout", "inf"),
         ("rollout_drain_timeout", True),
         ("rollout_on_drain_timeout", "kill"),
+        ("rollout_long_after", "-1"),
+        ("rollout_long_timeout", "soon"),
+        ("rollout_on_long_timeout", "kill"),
+        ("rollout_on_long_timeout", "cut"),  # of which limit?
         ("rollout_session_grace", "x"),
         ("rollout_health_url", "127.0.0.1:8080/health"),
         ("rollout_health_url", "ftp://host/"),
