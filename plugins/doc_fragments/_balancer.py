@@ -23,7 +23,7 @@ options:
     description:
       - The kind of balancer that runs on this host.
     type: str
-    choices: [haproxy]
+    choices: [haproxy, nginx, apache]
     default: haproxy
   socket:
     description:
@@ -41,8 +41,39 @@ options:
       - Without it only the current worker is looked at. What older workers still serve is then not counted, and
         a change made in the very moment of a reload may be missed.
     type: str
+  manager_url:
+    description:
+      - The address of Apache's balancer manager, as it is reached on the balancer itself.
+    type: str
+  nginx_config:
+    description:
+      - The main file of nginx's configuration, as nginx is started with. Servers are changed where they stand, in this
+        file or in one that it includes, and nothing else in it is.
+      - Default is V(/etc/nginx/nginx.conf).
+    type: str
+  nginx_binary:
+    description:
+      - The nginx program that runs with this configuration. It tests every change before and after it is written.
+      - Default is V(/usr/sbin/nginx).
+    type: str
+  nginx_pid_file:
+    description:
+      - The file with the process number of nginx's master.
+      - When it is not given, it is the one that the configuration names, or else the one that is built into nginx.
+    type: str
+  nginx_leaving_wait:
+    description:
+      - How many seconds at most to wait for the end of nginx's older workers where it cannot be seen what they still have to do.
+        That is so with HTTP/2, HTTP/3, UNIX sockets to listen on, C(auth_request), C(mirror), gRPC and scripts.
+      - After that, a member without any open connection counts as drained if nginx may try another server
+        (C(proxy_next_upstream)), and if C(keepalive_min_timeout) is not set.
+      - Set it to longer than the longest upload takes.
+    type: float
+    default: 30
 requirements:
-  - HAProxy 2.6 or newer, on the host of the task
+  - HAProxy 2.6 or newer, or nginx 1.22 or newer, on the host of the task
 notes:
   - Runs on the balancer itself and speaks to its sockets directly; C(socat) or C(nc) are not needed.
+  - With nginx a member is called by its address, as in C(server 10.0.0.1:8080;). Every change is a reload, and counts only
+    when all workers that are not leaving are new.
 """

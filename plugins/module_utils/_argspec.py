@@ -10,31 +10,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_BALANCER: Mapping[str, Any] = {
+# How to reach a balancer.
+BALANCER: Mapping[str, Any] = {
     "balancers": {"type": "list", "elements": "str"},
-    "driver": {"type": "str", "choices": ["haproxy"], "default": "haproxy"},
+    "driver": {"type": "str", "choices": ["haproxy", "nginx", "apache"], "default": "haproxy"},
     "socket": {"type": "str"},
     "master_socket": {"type": "str"},
+    "manager_url": {"type": "str"},
+    "nginx_config": {"type": "str"},
+    "nginx_binary": {"type": "str"},
+    "nginx_pid_file": {"type": "str"},
+    "nginx_leaving_wait": {"type": "float", "default": 30},
 }
 
 POOL_INFO: Mapping[str, Any] = {
-    **_BALANCER,
+    **BALANCER,
     "pool": {"type": "str"},
     "rights": {"type": "bool", "default": False},
 }
 
 POOL_MEMBER: Mapping[str, Any] = {
-    **_BALANCER,
+    **BALANCER,
     "pool": {"type": "str", "required": True},
     "members": {"type": "list", "elements": "str", "required": True},
     "state": {"type": "str", "choices": ["drained", "draining", "out", "ready"]},
     "weight": {"type": "int"},
-    "floor": {"type": "int"},
+    "service": {"type": "str"},
+    "floor": {"type": "str"},
     "wait_for_floor": {"type": "float", "default": 0},
     "session_grace": {"type": "float", "default": 0},
     "drain_timeout": {"type": "float", "default": 60},
     "drain_samples": {"type": "int", "default": 3},
     "poll_interval": {"type": "float", "default": 0.02},
     "on_drain_timeout": {"type": "str", "choices": ["fail", "cut"], "default": "fail"},
+    "long_after": {"type": "float", "default": 10},
+    "long_timeout": {"type": "float"},
+    "on_long_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
     "health_timeout": {"type": "float", "default": 60},
 }

@@ -18,6 +18,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 
 # HAProxy's own rule for names of proxies and servers (is_char_class "ident").
 _BALANCER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,255}\Z")
+# nginx has no names for servers: a member is called by its address there.
+_SERVER_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?|unix:(?!.*\.\./)/[A-Za-z0-9_./:@-]{1,106})\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")
@@ -35,7 +37,9 @@ def pool_name(value: object, what: str = "the pool's name") -> str:
 
 
 def member_name(value: object, what: str = "the member's name") -> str:
-    """A server's name in a pool; raises ``BadInput``."""
+    """A server's name in a pool, or its address where servers have no names; raises ``BadInput``."""
+    if isinstance(value, str) and _SERVER_ADDRESS.match(value):
+        return value
     return _balancer_name(value, what)
 
 

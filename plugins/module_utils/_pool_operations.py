@@ -18,6 +18,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import NginxDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError, UnknownPool
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
@@ -37,6 +38,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 
 DRIVERS: Mapping[str, Callable[[Mapping[str, Any], Clock], Driver]] = {
     HAProxyDriver.kind: HAProxyDriver.from_params,
+    NginxDriver.kind: NginxDriver.from_params,
     ApacheDriver.kind: ApacheDriver.from_params,
 }
 
@@ -154,7 +156,7 @@ def pool_member(
             "interval": params.get("poll_interval"),
             "on_timeout": params.get("on_drain_timeout"),
         },
-        target=Admin.DRAIN if state == "draining" else Admin.OUT,
+        target=Admin.DRAIN if state == "draining" and work.driver.drains(work.pool) else Admin.OUT,
         wait=state == "drained",
     )
     health_limit = _params.number(params, "health_timeout", 60.0, 0.0, DAY)
@@ -176,7 +178,7 @@ def pool_member(
         work.weigh(dict.fromkeys(names, weight), check)
     wanted = {
         member.name: Setting(
-            admin=member.admin if state is None else _admin_of(state, member),
+            admin=member.admin if state is None else _admin_of(state, member, drain.target),
             weight=member.weight if weight is None else weight,
         )
         for member in before.chosen(names)
@@ -205,8 +207,8 @@ def _marks(params: Mapping[str, Any]) -> Marks | None:
     return Marks(params["service"], params.get("pool"), params.get("marks"))
 
 
-def _admin_of(state: str, member: Member) -> Admin:
+def _admin_of(state: str, member: Member, target: Admin) -> Admin:
     if state == "ready":
         return Admin.READY
     # Out is stricter than drain: a member that is out is not let in again to be drained.
-    return Admin.DRAIN if state == "draining" and member.admin is not Admin.OUT else Admin.OUT
+    return target if member.admin is not Admin.OUT else Admin.OUT

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import BALANCER
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 
@@ -84,8 +85,13 @@ class FleetAction(ActionBase):
         calls = {}
         for name, reply in replies.items():
             if reply.ok and reply.changed:
-                params = {key: arguments.get(key) for key in ("driver", "socket", "master_socket", "pool")}
-                calls[name] = Call("pool_put_back", {**params, "settings": reply.result["before"]}, _UNDO_LIMIT)
+                params = {key: arguments.get(key) for key in (*BALANCER, "pool") if key != "balancers"}
+                params["settings"] = reply.result["before"]
+                if arguments.get("service"):
+                    params.update(service=arguments["service"], by_hand=True)
+                    if arguments.get("state") == "ready":
+                        params["return_to"] = reply.result["return_to"]  # it waits again to be put back
+                calls[name] = Call("pool_put_back", params, _UNDO_LIMIT)
         return {name: reply.ok for name, reply in remote.run(calls).items()}
 
     @staticmethod

@@ -24,7 +24,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amou
 
 PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
-PER_POOL = ("balancers", "pool", "driver", "socket", "master_socket")
+PER_POOL = (
+    *("balancers", "pool", "driver", "socket", "master_socket"),
+    *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
+)
 METHODS = ("tasks", "role", "archive")
 
 Check = Callable[[Any, str], Any]
@@ -177,11 +180,15 @@ class Settings:
     service: str = setting(named(_names.service))
     hosts: str = setting(required_text)
     balancers: str = setting(required_text)
-    driver: str = setting(choice("haproxy"), "haproxy")
+    driver: str = setting(choice("haproxy", "nginx"), "haproxy")
     pool: str = setting(named(_names.pool_name))
     version: str = setting(named(_names.version))
     socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
     master_socket: str = setting(master_socket, "")
+    nginx_config: str = setting(named(_names.absolute_path), "/etc/nginx/nginx.conf")
+    nginx_binary: str = setting(named(_names.absolute_path), "/usr/sbin/nginx")
+    nginx_pid_file: str = setting(optional(named(_names.absolute_path)), "")
+    nginx_leaving_wait: float = setting(number(0, 86400), 30.0)
     pools: tuple[dict[str, Any], ...] = setting(pools, ())
     dead_balancer: str = setting(choice("fail", "skip"), "fail")
 

@@ -15,9 +15,10 @@ import pytest
 from tests.conformance.apache import Apache
 from tests.conformance.generations import VERSIONS, missing
 from tests.conformance.haproxy import HAProxy
-from tests.conformance.harness import App, Balancer
+from tests.conformance.harness import App, Balancer, Load
+from tests.conformance.nginx import Nginx
 
-KINDS: dict[str, type[Balancer]] = {Apache.kind: Apache, HAProxy.kind: HAProxy}
+KINDS: dict[str, type[Balancer]] = {Apache.kind: Apache, HAProxy.kind: HAProxy, Nginx.kind: Nginx}
 
 
 def versions(kind: str) -> tuple[str, ...]:
@@ -41,6 +42,7 @@ def _run(request: pytest.FixtureRequest) -> Iterator[Balancer]:
     # Not pytest's own folder: the path of a UNIX socket must be short.
     folder = Path(tempfile.mkdtemp(prefix="zd-", dir="/tmp"))
     balancer = KINDS[kind](folder, version)
+    Load.forgives_closed_idle = "idle" in balancer.lacks
     try:
         yield balancer
     finally:
@@ -59,6 +61,14 @@ def haproxy(request: pytest.FixtureRequest) -> Iterator[HAProxy]:
     """For what only HAProxy has."""
     for one in _run(request):
         assert isinstance(one, HAProxy)
+        yield one
+
+
+@pytest.fixture(params=_each("nginx"))
+def nginx(request: pytest.FixtureRequest) -> Iterator[Nginx]:
+    """For what only nginx has."""
+    for one in _run(request):
+        assert isinstance(one, Nginx)
         yield one
 
 

@@ -122,6 +122,8 @@ FEATURES = {
     "queue": "requests that wait for a member",
     "cut": "ending what is in flight",
     "work": "naming what is in flight",
+    "checks": "health checks of its own",
+    "counters": "counters of requests by member",
     "check_words": "the words of the check that failed",
     "idle": "idle clients kept over a reload",
     "apart": "what an older process still serves told apart by member",
@@ -138,8 +140,11 @@ def needs(balancer: Balancer, feature: str) -> None:
 class Load:
     """Clients on a pool's address that count every answer. No retries."""
 
+    forgives_closed_idle: ClassVar[bool] = False  # the balancer at hand closes idle clients when it is reloaded
+
     def __init__(self, port: int) -> None:
         self.port = port
+        self.closed_idle = 0  # kept connections that ended just when a request was sent on them
         self.answers: Counter[str] = Counter()  # by member
         self.failures: Counter[str] = Counter()  # by kind
         self._loop = asyncio.new_event_loop()
@@ -168,17 +173,23 @@ class Load:
 
     async def _client(self, path: str, keep_alive: bool, pause: float) -> None:
         reader = writer = None
+        used = False
         while not self._stopping:
             try:
                 if writer is None or reader is None:
+                    used = False
                     reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 name, last = await self._request(reader, writer, path)
                 self.answers[name] += 1
+                used = True
                 if last or not keep_alive:
                     writer.close()
                     writer = None
             except Exception as error:
-                self.failures[f"{type(error).__name__}: {error}"] += 1
+                if used and self.forgives_closed_idle and _is_closed_idle(error):
+                    self.closed_idle += 1
+                else:
+                    self.failures[f"{type(error).__name__}: {error}"] += 1
                 if writer is not None:
                     writer.close()
                     writer = None
@@ -202,6 +213,10 @@ class Load:
         if status != 200:
             raise RuntimeError(f"status {status}")
         return body, last
+
+
+def _is_closed_idle(error: Exception) -> bool:
+    return isinstance(error, ConnectionError) or (isinstance(error, asyncio.IncompleteReadError) and not error.partial)
 
 
 class Slow:

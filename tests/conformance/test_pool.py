@@ -85,7 +85,8 @@ def test_killing_a_drained_member_at_once_loses_nothing(
                 },
                 False,
             )
-            assert result["members"][name]["look"] == "pass", result
+            verdict = "inconclusive" if "counters" in balancer.lacks else "pass"
+            assert result["members"][name]["look"] == verdict, result
     assert not load.failures
     assert set(load.answers) == set(apps)
 
@@ -102,6 +103,7 @@ def test_several_members_at_once(balancer: Balancer, apps: dict[str, App]) -> No
 
 
 def test_a_put_back_never_leaks_into_a_dead_member(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "checks")
     pool = pool_of(apps)
     balancer.start([pool])
     with Load(pool.port).running() as load:
@@ -116,6 +118,7 @@ def test_a_put_back_never_leaks_into_a_dead_member(balancer: Balancer, apps: dic
 
 
 def test_a_put_back_without_a_return_before_it_is_gated_too(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "checks")
     pool = pool_of(apps)
     balancer.start([pool])
     settings = {"s1": {"admin": "ready", "weight": 1}}
@@ -135,6 +138,7 @@ def test_a_put_back_without_a_return_before_it_is_gated_too(balancer: Balancer, 
 
 
 def test_an_ill_member_is_named_with_its_check(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "checks")
     balancer.start([pool_of(apps)])
     operations.pool_drain({**balancer.params("shop"), "members": ["s1", "s2"]}, False)
     apps["s1"].switch("ill")
@@ -297,6 +301,7 @@ def test_all_names_are_checked_before_the_first_change(balancer: Balancer, apps:
 
 
 def test_the_floor_is_held_on_the_live_state(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "checks")
     balancer.start([pool_of(apps)])
     apps["s4"].kill()
     wait_for(lambda: not balancer.driver().read("shop").member("s4").in_service)
@@ -308,6 +313,7 @@ def test_the_floor_is_held_on_the_live_state(balancer: Balancer, apps: dict[str,
 
 
 def test_a_floor_may_be_waited_for(balancer: Balancer, apps: dict[str, App]) -> None:
+    needs(balancer, "checks")
     balancer.start([pool_of(apps)])
     apps["s4"].kill()
     wait_for(lambda: not balancer.driver().read("shop").member("s4").in_service)

@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 
 
 class Clock:
@@ -51,6 +51,7 @@ class Capabilities:
     exact_in_flight: bool  # else an upper bound
     checks_health: bool  # of its own accord
     max_weight: int
+    counts_requests: bool = True  # has counters of requests and errors for each member
     notes: tuple[str, ...] = ()  # what is missing and what that means, for people
 
     def to_dict(self) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class Capabilities:
             "exact_in_flight": self.exact_in_flight,
             "checks_health": self.checks_health,
             "max_weight": self.max_weight,
+            "counts_requests": self.counts_requests,
             "notes": list(self.notes),
         }
 
@@ -76,6 +78,7 @@ class Driver(abc.ABC):
     """One balancer on this host."""
 
     kind: ClassVar[str]  # the value of ``rollout_driver``
+    by_reload: ClassVar[bool] = False  # every change is a reload, so ``prepare_return`` changes nothing
 
     @classmethod
     @abc.abstractmethod
@@ -119,6 +122,10 @@ class Driver(abc.ABC):
         """End one piece of ``work``; whether it was still there. Only asked for one with a handle."""
         return False
 
+    def drains(self, pool: str) -> bool:
+        """Whether this pool knows a state between in service and out, for clients tied to a member."""
+        return True
+
     @abc.abstractmethod
     def drain(self, pool: str, names: Sequence[str]) -> None:
         """No new work for these members, but for clients tied to them. What is in flight goes on."""
@@ -131,9 +138,11 @@ class Driver(abc.ABC):
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
         """Let the balancer judge the members' health afresh, still without new work.
 
+        A balancer without checks of its own changes nothing here.
+
         Before: held out or draining. After: draining, and ``health`` is down
-        until the balancer's own checks have passed again. Without a check of
-        its own the member is draining and ``unchecked``.
+        until the balancer's own checks have passed again. A member without a
+        check is draining and ``unchecked``.
         """
 
     @abc.abstractmethod
@@ -144,6 +153,41 @@ class Driver(abc.ABC):
     def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
         """Set members' weights."""
 
+    def save(self, pool: str) -> None:
+        """Make the members' present state outlive a reload and a restart, where this balancer can.
+
+        A driver does so itself with every change; raises ``Refused`` when what was changed cannot be kept. One whose
+        changes are made in its configuration has nothing to do here.
+        """
+        return
+
+    def lasting(self, pool: str) -> str:
+        """Why a reload would undo changes of this pool, and what to do about it; empty when none does."""
+        return ""
+
     @abc.abstractmethod
     def cut(self, pool: str, names: Sequence[str]) -> int:
         """End what is in flight on these members now; returns how much that was."""
+
+    def apply(self, pool: str, settings: Mapping[str, Setting], now: Mapping[str, Member]) -> None:
+        """Bring members from what they are now to these settings; a balancer that reloads does it in one reload.
+
+        Weights first, so that a member never serves at one that was not meant for it.
+        """
+        weights = {name: one.weight for name, one in settings.items() if now[name].weight != one.weight}
+        if weights:
+            self.weigh(pool, weights)
+        wanted: dict[Admin, list[str]] = {admin: [] for admin in Admin}
+        for name, setting in settings.items():
+            if now[name].admin is not setting.admin:
+                wanted[setting.admin].append(name)
+        # A member that was out has not been checked since; it must not serve before it was.
+        unseen = [name for name in wanted[Admin.READY] if now[name].admin is Admin.OUT]
+        for change, names in (
+            (self.hold_out, wanted[Admin.OUT]),
+            (self.drain, wanted[Admin.DRAIN]),
+            (self.prepare_return, unseen),
+            (self.put_back, wanted[Admin.READY]),
+        ):
+            if names:
+                change(pool, names)

@@ -89,9 +89,11 @@ class Drain(Work):
             if drain.target is Admin.DRAIN:
                 self.driver.drain(self.pool, todo)
             else:
-                if drain.session_grace > 0 and todo:
+                if drain.session_grace > 0 and todo and self.driver.drains(self.pool):
                     result["reloads_seen"] += self._give_grace(todo, before.identity, drain)
                 self.driver.hold_out(self.pool, todo)
+            if todo and self.driver.by_reload:
+                result["identity"] = self.driver.identity()  # this reload is our own
             if drain.wait:
                 self._wait_until_empty(drain, result)
         except RolloutError as error:
@@ -134,6 +136,8 @@ class Drain(Work):
     def _give_grace(self, names: Sequence[str], identity: str, drain: DrainOrder) -> int:
         """Let clients that are tied to these members finish what they do there; how many reloads were seen."""
         self.driver.drain(self.pool, names)
+        if self.driver.by_reload:
+            identity = self.driver.identity()
         deadline = self.clock.now() + drain.session_grace
         reloads = 0
         while self.clock.now() < deadline:

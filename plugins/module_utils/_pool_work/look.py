@@ -60,3 +60,13 @@ class Watch:
 
     def to_dict(self) -> dict[str, Any]:
         return {"look": self.verdict, "requests": self._now[0], "errors": self._now[1], "reason": self._reason}
+
+
+def cannot_look() -> dict[str, Any]:
+    """What a look at a member is where the balancer has no counters: a gate that cannot tell says so."""
+    return {
+        "look": "inconclusive",
+        "requests": 0,
+        "errors": 0,
+        "reason": "this balancer does not count requests by member",
+    }

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Pool, Setting
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch, cannot_look
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import LookOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import last_check, outcome
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
@@ -26,7 +26,9 @@ class Return(Work):
         members = before.chosen(names)
         todo = [member.name for member in members if member.admin is not Admin.READY]
         after = {
-            member.name: Setting(Admin.DRAIN if member.name in todo else Admin.READY, member.weight)
+            member.name: Setting(
+                Admin.DRAIN if member.name in todo and not self.driver.by_reload else member.admin, member.weight
+            )
             for member in members
         }
         result = {
@@ -113,6 +115,8 @@ class Return(Work):
     def _look(
         self, settings: Mapping[str, Setting], look: LookOrder, interval: float, first: Pool, result: dict[str, Any]
     ) -> dict[str, dict[str, Any]]:
+        if not self.driver.capabilities().counts_requests:
+            return {name: cannot_look() for name in settings}
         watches = {name: Watch(first.member(name)) for name in settings}
         identity = first.identity
         start = self.clock.now()

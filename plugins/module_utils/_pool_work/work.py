@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, ChangedByOther, RolloutError
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import outcome, words_for
 
 _SHARE_OF_A_CORE = 0.04  # that waiting may use
@@ -51,22 +51,7 @@ class Work:
         return after
 
     def apply(self, settings: Mapping[str, Setting], now: Mapping[str, Member]) -> None:
-        """Weights first, so that a member never serves at one that was not meant for it."""
-        self.set_weights({name: one.weight for name, one in settings.items() if now[name].weight != one.weight})
-        wanted: dict[Admin, list[str]] = {admin: [] for admin in Admin}
-        for name, setting in settings.items():
-            if now[name].admin is not setting.admin:
-                wanted[setting.admin].append(name)
-        # A member that was out has not been checked since; it must not serve before it was.
-        unseen = [name for name in wanted[Admin.READY] if now[name].admin is Admin.OUT]
-        for change, names in (
-            (self.driver.hold_out, wanted[Admin.OUT]),
-            (self.driver.drain, wanted[Admin.DRAIN]),
-            (self.driver.prepare_return, unseen),
-            (self.driver.put_back, wanted[Admin.READY]),
-        ):
-            if names:
-                change(self.pool, names)
+        self.driver.apply(self.pool, settings, now)
 
     def undo(self, was: Mapping[str, Setting]) -> dict[str, Any]:
         """Put members back to what they were; what went wrong with it, as facts for the error that led here."""

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
+
+"""nginx's files: read for the editor, replaced in one step and put back as they were."""
+
+from __future__ import annotations
+
+import fcntl
+import glob
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Callable
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    ChangedByOther,
+    PermissionDenied,
+    TimedOut,
+)
+
+LOCK_FOLDER = "/run/zerodrop"
+
+_LABEL = "security.selinux"
+_LOCK_PAUSE = 0.02
+
+
+class OnDisk:
+    """The files of a configuration, and what to look at to know whether any of them has changed."""
+
+    def __init__(self) -> None:
+        self._looked_at: set[str] = set()
+
+    def read(self, path: str) -> bytes:
+        self._looked_at.add(path)
+        with open(path, "rb") as file:
+            return file.read()
+
+    def glob(self, pattern: str) -> Sequence[str]:
+        self._looked_at.add(os.path.dirname(pattern))
+        return sorted(glob.glob(pattern), key=os.fsencode)
+
+    def real(self, path: str) -> str:
+        return os.path.realpath(path)
+
+    def signature(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Another value means that some file is another one now."""
+        found = []
+        for path in sorted(self._looked_at):
+            try:
+                stat = os.stat(path)
+                found.append((path, stat.st_ino, stat.st_mtime_ns, stat.st_size))
+            except OSError:
+                found.append((path, 0, 0, 0))
+        return tuple(found)
+
+
+@contextmanager
+def lock(config: str, limit: float, now: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Let one change of this nginx's files at a time go on, whichever service it is for; ends with its holder."""
+    name = hashlib.sha256(os.path.realpath(config).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = f"{LOCK_FOLDER}/nginx-{name}.lock"
+    try:
+        os.makedirs(LOCK_FOLDER, mode=0o755, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PermissionDenied(
+            f"The lock {path} cannot be had: {error.strerror}.", "Become root on the balancer."
+        ) from None
+    try:
+        deadline = now() + limit
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if now() >= deadline:
+                    raise TimedOut(
+                        f"Another change of {config} has been going on for {limit:g} s; nothing was changed.",
+                        "See which process holds the lock " + path + ", then run this again.",
+                    ) from None
+            time.sleep(_LOCK_PAUSE)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Replaced:
+    """Files whose texts are replaced, with what is needed to put them back."""
+
+    def __init__(self) -> None:
+        self._old: dict[str, tuple[bytes, os.stat_result]] = {}
+
+    def write(self, expected: Mapping[str, bytes], wanted: Mapping[str, bytes]) -> None:
+        """Replace the files that are still as expected; raises ``ChangedByOther`` before the first otherwise."""
+        for path in wanted:
+            with open(path, "rb") as file:
+                if file.read() != expected[path]:
+                    raise ChangedByOther(
+                        f"{path} was changed by somebody else in the same moment; nothing was touched.",
+                        "See who else works on this balancer, then run this again.",
+                    )
+        for path, content in wanted.items():
+            self._old[path] = (expected[path], os.stat(path))
+            replace(path, content)
+
+    def restore(self) -> None:
+        """The old contents, and their times: a file must not look newer than the workers that run it."""
+        for path, (content, stat) in self._old.items():
+            replace(path, content)
+            os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def replace(path: str, content: bytes) -> None:
+    """Replace an existing file in one step; owner, mode and SELinux label stay. Raises ``OSError``."""
+    stat = os.stat(path)
+    try:
+        label = os.getxattr(path, _LABEL)
+    except OSError:
+        label = b""
+    # A name that no `*.conf` fits: a reload in this moment must not read it.
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".zerodrop-", suffix=".new")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
+            os.fchmod(file.fileno(), stat.st_mode & 0o7777)
+            if label:
+                os.setxattr(file.fileno(), _LABEL, label)
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
