@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit conformance integration molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz conformance integration molecule test core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -59,6 +59,12 @@ sanity: setup-python ## ansible-test sanity, on every Python that is here
 
 unit: setup-python ## The tests that need nothing but Python
 	@pytest -q tests/unit $(ARGS)
+
+SECONDS_OF_FUZZING ?= 600
+
+fuzz: setup-python ## atheris on every parser and on the names; SECONDS_OF_FUZZING=600
+	@pip install -q -r requirements/fuzz.txt
+	@python -m tests.fuzz $(SECONDS_OF_FUZZING)
 
 conformance: ## Every driver against real balancers
 	@scripts/setup python balancers
