@@ -51,8 +51,8 @@ class Capabilities:
     exact_in_flight: bool  # else an upper bound
     checks_health: bool  # of its own accord
     max_weight: int
-    counts_requests: bool = True  # has counters of requests and errors for each member
     notes: tuple[str, ...] = ()  # what is missing and what that means, for people
+    counts_requests: bool = True  # has counters of requests and errors for each member
 
     def to_dict(self) -> dict[str, Any]:
         return {
