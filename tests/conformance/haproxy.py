@@ -39,29 +39,44 @@ class HAProxy(Balancer):
         super().__init__(folder, version)
         self.config = folder / "haproxy.cfg"
         self._process: subprocess.Popen[bytes] | None = None
+        self._checked: list[str] = []
 
     def start(self, pools: Sequence[PoolSpec], **more: Any) -> None:
         """``more``: ``extra`` is text added to the configuration, ``check`` the members' check options."""
         self.write(pools, **more)
+        self._checked = [pool.name for pool in pools if pool.checked and pool.members]
+        self.restart()
+
+    def restart(self) -> None:
+        """Start it with the configuration that is there."""
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 [binary(self.kind, self.version), "-W", "-S", f"{self.folder}/master.sock", "-f", str(self.config)],
                 stdout=log,
                 stderr=log,
             )
-        checked = [pool.name for pool in pools if pool.checked and pool.members]
-        wait_for(lambda: self._answers(checked))
+        wait_for(self._answers)
 
-    def _answers(self, checked: Sequence[str]) -> bool:
+    def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text()
         if not (self.folder / "admin.sock").exists():
             return False
         driver = self.driver()
-        return all(member.health.value == "up" for pool in checked for member in driver.read(pool).members)
+        members = [member for pool in self._checked for member in driver.read(pool).members]
+        return all(member.health.value == "up" or member.admin.value == "out" for member in members)
 
-    def write(self, pools: Sequence[PoolSpec], extra: str = "", check: str = "inter 50ms rise 2 fall 2") -> None:
+    def write(
+        self,
+        pools: Sequence[PoolSpec],
+        extra: str = "",
+        check: str = "inter 50ms rise 2 fall 2",
+        state_file: bool = False,
+    ) -> None:
         text = HEAD.format(folder=self.folder)
+        if state_file:
+            text = text.replace("\ndefaults\n", f"\n  server-state-file {self.folder}/state\ndefaults\n")
+            text += "  load-server-state-from-file global\n"
         for pool in pools:
             mode = "tcp" if pool.tcp else "http"
             text += f"frontend in_{pool.name}\n  mode {mode}\n  bind 127.0.0.1:{pool.port}\n"

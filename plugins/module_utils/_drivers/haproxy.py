@@ -39,7 +39,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UnknownMember,
     UnknownPool,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import replies
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import persist, replies
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.runtime import (
     ANSWER_LIMIT,
     RELOAD_LIMIT,
@@ -304,6 +304,46 @@ class HAProxyDriver(Driver):
             raise error
         return True
 
+    # --- what outlives a reload ---
+
+    def save(self, pool: str) -> None:
+        path = ""
+        try:
+            file = persist.of_process(self._process().pid, pool)
+            path = file.path
+            if not os.access(os.path.dirname(path), os.W_OK):
+                return  # said by `lasting`
+            state, _leaving = self._settled(lambda: self._state(pool, file.whole))
+            file.write(state[1])
+        except persist.NotKept:
+            return
+        except OSError as error:
+            raise Refused(
+                f"The change was made, but HAProxy's state file {path} cannot be written: {error.strerror}.",
+                "A reload now would undo the change. Make room for it, or let this user write there.",
+                pool=pool,
+            ) from None
+
+    def lasting(self, pool: str) -> str:
+        try:
+            file = persist.of_process(self._process().pid, pool)
+        except persist.NotKept as reason:
+            return (
+                f"A reload of HAProxy undoes what is changed in {pool}: {reason}. Add 'server-state-file' to its "
+                "global section and 'load-server-state-from-file global' to its defaults."
+            )
+        if not os.access(os.path.dirname(file.path), os.W_OK):
+            return f"A reload of HAProxy undoes what is changed in {pool}: this user may not write {file.path}."
+        return ""
+
+    def _state(self, pool: str, whole: bool) -> tuple[replies.Process, str]:
+        parts = replies.split(
+            self._socket.ask("show info", "show servers state" if whole else f"show servers state {pool}")
+        )
+        if len(parts) < 2:
+            raise BadReply(f"The answer of {self._socket.path} has no servers' state in it.")
+        return replies.process(parts[0]), parts[1].strip("\n") + "\n"
+
     # --- one change: write, read back, and again if a reload came between ---
 
     def _change(
@@ -334,6 +374,8 @@ class HAProxyDriver(Driver):
             for name in names:
                 if not holds(after.server(pool, name)):
                     raise _not_taken(pool, name, after, wanted)
+            # At once: a reload may come before whatever the change is for is done.
+            self.save(pool)
             return
         raise ChangedByOther(
             f"HAProxy was reloaded again and again while servers of {pool!r} were to be {wanted}.",
@@ -474,7 +516,8 @@ class HAProxyDriver(Driver):
         if self._master is None:
             return ""
         answer = self._master.ask(f"@!{pid} {command}")
-        return "" if answer.startswith("Can't find the target") else answer
+        # The first when the master knows of its end, the second (3.2) in the moment before.
+        return "" if answer.startswith(("Can't find the target", "Can't connect to the target")) else answer
 
     def _sessions(self) -> list[tuple[int, replies.Session]]:
         """All clients' sessions, with the leaving worker that has them (0 for the current one)."""
