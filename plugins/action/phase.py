@@ -17,9 +17,10 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight, staging
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import (
     BACK,
@@ -101,7 +102,7 @@ class ActionModule(ActionBase):
 
     def _roll(self, settings: Settings, remote: Remote, record: Record) -> bool:
         try:
-            archive = staging.find_archive(settings, self._folders())
+            archive = method_of(settings).source(settings, self._folders())
             changed = roll(settings, remote, record, archive, self._check, self._display.display)
             record.counted = ending.balancer_counts(settings, record, remote)
         except Exception as error:  # whatever it is, the report must say where every member stands
@@ -125,7 +126,7 @@ class ActionModule(ActionBase):
         elif settings.method == "role":
             upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
         else:
-            staging.find_archive(settings, self._folders())
+            method_of(settings).source(settings, self._folders())
         record = preflight.preflight(
             settings,
             self._hosts_of(settings.hosts),

@@ -69,6 +69,8 @@ class Prober:
             whole({"status": each}, "status", 0, 100, 599) for each in (items(params, "status") or [200])
         )
         self._version = text(params, "version")
+        also = text(params, "version_also")
+        self._accepted = tuple(each for each in (self._version, also) if each is not None)
         self._key = text(params, "version_key")
         self._header = text(params, "version_header")
         self._text = text(params, "text")
@@ -138,7 +140,7 @@ class Prober:
             return f"status {status}, not {' or '.join(map(str, self._status))}{to}"
         if self._text is not None and self._text not in body.decode("utf-8", "replace"):
             return f"the answer does not contain {self._text!r}"
-        if self._version is not None and version != self._version:
+        if self._version is not None and version not in self._accepted:
             if version is not None:
                 return f"answers as version {version}, not {self._version}"
             where = ""
@@ -158,8 +160,10 @@ class Prober:
         if self._version is None:
             return None
         named = _clean(headers["X-Version"])
-        if names_version(named or "", self._version) or names_version(body.decode("utf-8", "replace"), self._version):
-            return self._version
+        said = body.decode("utf-8", "replace")
+        for each in self._accepted:
+            if names_version(named or "", each) or names_version(said, each):
+                return each
         return named or _in_json(body, "version")
 
 
@@ -184,7 +188,7 @@ def health_gate(
     """Waits until the member was healthy ``successes`` times in a row and for ``seconds``.
 
     ``params``: ``url``, ``status``, ``version``, ``version_key``,
-    ``version_header``, ``text``, ``successes``, ``seconds``, ``timeout``,
+    ``version_also`` (the same version in other words), ``version_header``, ``text``, ``successes``, ``seconds``, ``timeout``,
     ``interval``, ``request_timeout``, ``validate_certs``, ``headers``.
     Changes nothing. Raises ``Unhealthy`` at the deadline. In check mode nothing
     was upgraded, so it sends one probe, tells what it found and waits for nothing.

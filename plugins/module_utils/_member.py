@@ -30,12 +30,14 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """The member's release, the one before it, and one probe of its health.
 
     ``params``: ``service``; ``health`` (the gate's parameters); ``base`` and
-    ``unit`` when releases are kept in a store; ``records`` (folder). Changes nothing.
+    ``unit`` when releases are kept in a store, or ``package`` and ``unit``; ``records`` (folder). Changes nothing.
     """
     # Only here, since the gate is asked far more often and does not need it.
     from ansible_collections.zerodrop.rollout.plugins.module_utils._release import release_info
 
-    probe = health_probe({**params["health"], "version": None}, check)
+    probe = health_probe({**params["health"], "version": None, "version_also": None}, check)
+    if params.get("package"):
+        return _packaged(params, check, probe)
     store = release_info({"base": params["base"], "unit": params.get("unit")}, check) if params.get("base") else None
     record = _read(_path(params))
     release = probe.get("version") or (store["current"] if store else record.get("release"))
@@ -49,6 +51,38 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         "staged": [{key: each[key] for key in ("version", "checksum")} for each in store["releases"]] if store else [],
         "unit": store.get("unit") if store else None,
         "keeps_record": _writable(os.path.dirname(_path(params))),
+    }
+
+
+def _packaged(params: Mapping[str, Any], check: bool, probe: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a service that comes as a package: dpkg knows the release, and the service must not contradict it."""
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._package import package_info, upstream
+
+    store = package_info(params, check)
+    # While a restart is due, what ran before may run still.
+    names = [each for each in (store["before"], store["current"]) if each]
+    release = names[0] if names else None
+    runs = probe.get("version")
+    if runs is not None and release is not None:
+        release = next((each for each in names if runs in (each, upstream(each))), None)
+        if release is None:
+            raise InvalidConfiguration(
+                f"The service answers as version {runs}, but its package {params['package']} is at "
+                f"{store['current']}: nobody can tell what there is to go back to.",
+                "Restart it if it was upgraded without that; otherwise its answer is about something else.",
+            )
+    return {
+        "changed": False,
+        "release": release,
+        "previous": store["previous"],
+        "releases": [each["version"] for each in store["releases"]],
+        "healthy": bool(probe["healthy"]),
+        "reason": probe.get("reason", ""),
+        "staged": [],
+        # Its first package may bring the unit.
+        "unit": store["unit"] if store["current"] else None,
+        "keeps_record": _writable(os.path.dirname(_path(params))),
+        "whole": store["whole"],
     }
 
 

@@ -22,6 +22,7 @@ _BALANCER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,255}\Z")
 _SERVER_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?|unix:(?!.*\.\./)/[A-Za-z0-9_./:@-]{1,106})\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}\Z")  # Debian policy 5.6.7
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")
 
 
@@ -72,6 +73,17 @@ def service(value: object, what: str = "rollout_service") -> str:
         raise BadInput(
             f"{what} {text!r} is not a name for a service.",
             "It starts with a letter or digit; letters, digits and _ . - may follow, at most 64.",
+        )
+    return text
+
+
+def package(value: object, what: str = "the package's name") -> str:
+    """A Debian package's name; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _PACKAGE.match(text):
+        raise BadInput(
+            f"{what} {text!r} is not the name of a Debian package.",
+            "It has small letters, digits and + . -, and its version stands in rollout_version.",
         )
     return text
 

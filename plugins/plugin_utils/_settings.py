@@ -28,7 +28,7 @@ PER_POOL = (
     *("balancers", "pool", "driver", "socket", "master_socket"),
     *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
 )
-METHODS = ("tasks", "role", "archive")
+METHODS = ("tasks", "role", "archive", "package")
 
 Check = Callable[[Any, str], Any]
 
@@ -200,6 +200,10 @@ class Settings:
     archive_base: str = setting(optional(named(_names.absolute_path)), "")
     archive_unit: str = setting(optional(named(_names.unit)), "")
     archive_keep: int = setting(whole(2, 1000), 5)
+    package_name: str = setting(optional(named(_names.package)), "")
+    package_unit: str = setting(optional(named(_names.unit)), "")
+    package_hold: bool = setting(boolean, False)
+    package_keep: int = setting(whole(2, 1000), 5)
 
     batches: tuple[Amount, ...] = setting(amounts, (Amount(1, False), Amount(25, True)))
     floor: Amount = setting(floor, Amount(50, True))
@@ -275,6 +279,11 @@ class Settings:
                 )
         elif self.archive_src:
             raise BadInput(f"rollout_archive_src is set, but the upgrade method is {method}.")
+        if method == "package":
+            if not self.package_name:
+                raise BadInput("rollout_package_name is not set, and the upgrade method is package.")
+        elif self.package_name:
+            raise BadInput(f"rollout_package_name is set, but the upgrade method is {method}.")
         if sum(map(bool, (self.health_version_key, self.health_version_header, self.health_version_in_text))) > 1:
             raise BadInput(
                 "Only one of rollout_health_version_key, rollout_health_version_header and "
@@ -325,7 +334,7 @@ class Settings:
         ):
             raise BadInput(
                 "It is not clear how a member is upgraded: set exactly one of rollout_upgrade_tasks (a file of yours), "
-                "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive)."
+                "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive or package)."
             )
         return given[0]
 
@@ -335,7 +344,8 @@ class Settings:
 
     @property
     def unit(self) -> str:
-        return self.archive_unit or f"{self.service}.service"
+        given = self.package_unit if self.method == "package" else self.archive_unit
+        return given or f"{self.service}.service"
 
     @property
     def names_version(self) -> bool:

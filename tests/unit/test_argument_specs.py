@@ -97,6 +97,8 @@ FORMS: dict[str, list[Any]] = {
     "rollout_health_validate_certs": [False, "no", "true"],
     "rollout_witness_mix": [{"close": 1}, '{"close": 1}'],
     "rollout_archive_keep": [3, "3"],
+    "rollout_package_keep": [3, "3"],
+    "rollout_package_hold": [True, "yes", "0"],
     "rollout_look_requests": ["", "5"],
     "rollout_dead_balancer": ["skip"],
 }

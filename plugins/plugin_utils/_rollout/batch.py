@@ -25,10 +25,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
-
-RESTART_LIMIT = 60.0
 
 # Undoing a drain waits until the balancer lets the members serve again, but for no traffic.
 _UNDO_LIMIT = 20.0
@@ -203,17 +202,7 @@ class Phases:
 
     def _switch(self, member: MemberRecord) -> Call:
         protect = [name for name in (member.release_before, self.record.to_version) if name]
-        params = {
-            "base": self.settings.base,
-            "version": self.batch.release(member, self.record),
-            "unit": self.settings.unit,
-            "restart": True,
-            "keep": self.settings.archive_keep,
-            "protect": protect,
-            "restart_timeout": RESTART_LIMIT,
-            "will_be_staged": True,  # only asked in check mode, when nothing has been staged
-        }
-        return Call("release_switch", params, 2 * RESTART_LIMIT)  # time to tell why a restart failed
+        return method_of(self.settings).switch(self.settings, self.batch.release(member, self.record), protect)
 
     def users_upgrade_ended(self, alive: Sequence[str], failures: Mapping[str, str]) -> Outcome:
         """See what the user's own tasks left: members that failed in them, and members that were lost.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unreachable
+from ansible_collections.zerodrop.rollout.plugins.module_utils._package import upstream
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
@@ -39,6 +40,7 @@ def health_params(settings: Settings, release: str | None) -> dict[str, Any]:
         "url": settings.health_url,
         "status": list(settings.health_status),
         "version": release if named else None,
+        "version_also": upstream(release) if named and release and settings.method == "package" else None,
         "version_key": settings.health_version_key or None,
         "version_header": settings.health_version_header or None,
         "successes": settings.health_successes,

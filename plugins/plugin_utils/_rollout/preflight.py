@@ -14,7 +14,6 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
-    BadArtefact,
     BadInput,
     PermissionDenied,
     Refused,
@@ -32,6 +31,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import (
     MemberRecord,
     Place,
@@ -82,7 +82,7 @@ def preflight(
     notes = _notes(settings, plan, candidates)
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
     _set_floors(settings, plan, places, pools)
-    _rollback_target_is_there(settings, plan, infos)
+    method_of(settings).refuse(settings, plan, infos)
 
     started = time.time()
     return Record(
@@ -106,7 +106,7 @@ def preflight(
         places=places,
         dead=list(dead),
         others=others,
-        to_stage=_to_stage(settings, plan, infos),
+        to_stage=method_of(settings).to_stage(settings, plan, infos),
         identities={name: pool.identity for name, pool in pools.items()},
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
@@ -160,8 +160,7 @@ def _set_floors(settings: Settings, plan: Plan, places: Mapping[str, Place], poo
 
 def _member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
     params: dict[str, Any] = {"service": settings.service, "health": health_params(settings, None)}
-    if settings.method == "archive":
-        params.update(base=settings.base, unit=settings.unit)
+    params.update(method_of(settings).look(settings))
     return {host: Call("member_info", params, settings.health_request_timeout) for host in hosts}
 
 
@@ -265,19 +264,17 @@ def _every_member_is_known(
 
 
 def _units_are_there(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
-    if settings.method != "archive":
-        return
     lacking = [host for host, info in infos.items() if (info["unit"] or {}).get("load") == "not-found"]
     if lacking:
         raise BadInput(
             f"{', '.join(lacking)}: there is no unit {settings.unit} to restart.",
-            "Name the service's unit in rollout_archive_unit.",
+            f"Name the service's unit in rollout_{settings.method}_unit.",
         )
 
 
 def _releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
     """Without a record, a store or a health answer that names it, every run would upgrade everything again."""
-    if settings.method == "archive" or settings.names_version:
+    if method_of(settings).knows_release or settings.names_version:
         return
     denied = [host for host, info in infos.items() if not info["keeps_record"]]
     if denied:
@@ -337,28 +334,6 @@ def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> l
             "(a record is left by the first rollout that finishes)"
         )
     return notes
-
-
-def _rollback_target_is_there(settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]) -> None:
-    if settings.method != "archive":
-        return
-    for batch in plan.batches:
-        for host in batch:
-            release, kept = infos[host]["release"], infos[host]["releases"]
-            if release is not None and release not in kept:
-                raise BadArtefact(
-                    f"{host} runs {release}, but its release store {settings.base} does not have it complete: "
-                    "there would be no way back.",
-                    f"Stage {release} there first (module zerodrop.rollout.release, state staged).",
-                )
-
-
-def _to_stage(settings: Settings, plan: Plan, infos: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Members that do not have exactly this release yet, so that nothing is brought twice."""
-    if settings.method != "archive":
-        return []
-    wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
-    return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
 
 
 def counters_of(pool: Pool) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.staging import stage
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
@@ -40,7 +40,7 @@ def roll(
     Returns whether anything was changed.
     """
     try:
-        staged = stage(settings, remote, record, archive, check)
+        staged = method_of(settings).stage(settings, remote, record, archive, check)
     except RolloutError as error:
         record.halt("preflight", error, [])  # no member was touched: it is still a refusal
         return False

@@ -64,7 +64,7 @@ def stage(settings: Settings, remote: Remote, record: Record, archive: str, chec
     is_url = archive.startswith(("http://", "https://"))
     incoming = {host: f"/tmp/zerodrop-{secrets.token_hex(16)}" for host in record.to_stage}
     if not is_url:
-        _raise_first(remote.copy_to(archive, incoming))
+        raise_first(remote.copy_to(archive, incoming))
     calls = {}
     for host in record.to_stage:
         params = {
@@ -76,11 +76,12 @@ def stage(settings: Settings, remote: Remote, record: Record, archive: str, chec
         }
         calls[host] = Call("release_stage", params, _STAGE_LIMIT)
     replies = remote.run(calls)
-    _raise_first(replies)
+    raise_first(replies)
     return [host for host, reply in replies.items() if reply.changed]
 
 
-def _raise_first(replies: dict[str, Reply]) -> None:
+def raise_first(replies: dict[str, Reply]) -> None:
+    """Raise the first host's error, if one failed."""
     for host, reply in replies.items():
         if reply.error is not None:
             error: RolloutError = reply.error

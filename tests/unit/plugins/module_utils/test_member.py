@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _package
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._member import member_gate, member_info
 
@@ -91,3 +92,61 @@ def test_it_says_whether_a_record_can_be_kept(url: str, tmp_path: Path, monkeypa
     assert member_info(params(url, tmp_path / "not" / "yet"), False)["keeps_record"] is True
     monkeypatch.setattr(os, "access", lambda *_arguments: False)
     assert member_info(params(url, tmp_path), False)["keeps_record"] is False
+
+
+class Package:
+    """Stands for what dpkg and the last switch say."""
+
+    def __init__(self, current: str | None, before: str | None = None) -> None:
+        self.current, self.before = current, before
+
+    def __call__(self, _params: Any, _check: bool) -> dict[str, Any]:
+        return {
+            "current": self.current,
+            "before": self.before,
+            "previous": None,
+            "releases": [],
+            "unit": {"load": "not-found"},
+            "whole": True,
+        }
+
+
+@pytest.mark.parametrize(
+    ("package", "release"),
+    [
+        (Package("1.5-2"), "1.5-2"),
+        (Package("1.5"), "1.5"),
+        (Package("2.0-1", before="1.5-2"), "1.5-2"),  # installed, but not restarted
+        (Package("1.5-2", before="1.0-1"), "1.5-2"),  # the package restarted it by itself
+        (Package(None), None),
+    ],
+)
+def test_of_a_package_dpkg_says_the_release_and_the_service_must_agree(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: Package, release: str | None
+) -> None:
+    monkeypatch.setattr(_package, "package_info", package)
+    health = {"version_header": "X-Version"}
+    info = member_info(params(url, tmp_path, package="shop", unit="shop.service", health=health), False)
+    assert info["release"] == release
+    assert (info["unit"] is None) == (package.current is None)
+
+
+def test_a_service_that_runs_another_version_than_its_package_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_package, "package_info", Package("2.0-1"))
+    with pytest.raises(InvalidConfiguration, match=r"answers as version 1\.5, but its package shop is at 2\.0-1"):
+        member_info(params(url, tmp_path, package="shop", health={"version_header": "X-Version"}), False)
+
+
+def test_the_gate_takes_a_packages_version_with_and_without_its_revision(url: str, tmp_path: Path) -> None:
+    for version, also, passes in (("1.5-1", "1.5", True), ("1.5", "1.5", True), ("1.6-1", "1.6", False)):
+        health = {"version": version, "version_also": also, "version_header": "X-Version", "timeout": 0.3}
+        gate = params(url, tmp_path, health=health)
+        if passes:
+            assert member_gate(gate, False)["result"] == "pass"
+            del health["version_header"]
+            assert member_gate(params(url, tmp_path, health=health), False)["result"] == "pass"
+        else:
+            with pytest.raises(Unhealthy, match=r"answers as version 1\.5, not 1\.6-1"):
+                member_gate(gate, False)

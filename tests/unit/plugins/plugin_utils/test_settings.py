@@ -218,3 +218,17 @@ def test_no_version_can_leave_its_folder_or_its_line(version: str) -> None:
     assert not set(found) & set("/\\ \n\r\t;'\"$`")
     assert ".." not in found
     assert not found.startswith("-")
+
+
+def test_a_package_needs_its_name_and_has_a_unit_of_the_services_name() -> None:
+    package = {"rollout_upgrade_role": "", "rollout_upgrade_method": "package", "rollout_package_name": "shop-api"}
+    assert settings(**package).unit == "shop.service"
+    assert settings(**package, rollout_package_unit="api.service").unit == "api.service"
+    assert settings(**package, rollout_package_hold="yes").package_hold is True
+    with pytest.raises(BadInput, match="rollout_package_name is not set"):
+        settings(**{**package, "rollout_package_name": ""})
+    with pytest.raises(BadInput, match="rollout_package_name is set, but the upgrade method is role"):
+        settings(rollout_package_name="shop")
+    for wrong in ("shop=2.0", "-y", "Shop", "shop;x", "shop api"):
+        with pytest.raises(BadInput, match="rollout_package_name"):
+            settings(**{**package, "rollout_package_name": wrong})

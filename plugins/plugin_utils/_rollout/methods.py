@@ -1,0 +1,153 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How a member gets another release: what each upgrade method asks of the members, and refuses beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, UpgradeFailed
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Plan
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import staging
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+RESTART_LIMIT = 60.0
+_INSTALL_LIMIT = 600.0
+_LOCK_LIMIT = 60.0
+
+Infos = Mapping[str, Mapping[str, Any]]  # what ``member_info`` said, by host
+
+
+class Method:
+    """Tasks or a role of the user's: the rollout itself brings and switches nothing."""
+
+    knows_release = False  # whether the member's host tells its release without a record or its health answer
+
+    def source(self, settings: Settings, folders: Sequence[str]) -> str:
+        """What the members will be given, checked before any host is touched."""
+        return ""
+
+    def look(self, settings: Settings) -> dict[str, Any]:
+        """What ``member_info`` needs to know beside the service and its health."""
+        return {}
+
+    def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        """Raise when a member of the plan would have no way back."""
+
+    def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        """The members that something must be brought to."""
+        return []
+
+    def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
+        """Bring it to them; returns those that were changed. Raises the first member's error."""
+        return []
+
+    def switch(self, settings: Settings, release: str | None, protect: list[str]) -> Call:
+        """The call that gives a drained member this release."""
+        raise NotImplementedError
+
+
+class Archive(Method):
+    """Releases side by side in a folder, and a link to the current one."""
+
+    knows_release = True
+
+    def source(self, settings: Settings, folders: Sequence[str]) -> str:
+        return staging.find_archive(settings, folders)
+
+    def look(self, settings: Settings) -> dict[str, Any]:
+        return {"base": settings.base, "unit": settings.unit}
+
+    def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        for batch in plan.batches:
+            for host in batch:
+                release, kept = infos[host]["release"], infos[host]["releases"]
+                if release is not None and release not in kept:
+                    raise BadArtefact(
+                        f"{host} runs {release}, but its release store {settings.base} does not have it complete: "
+                        "there would be no way back.",
+                        f"Stage {release} there first (module zerodrop.rollout.release, state staged).",
+                    )
+
+    def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
+        return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
+
+    def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
+        return staging.stage(settings, remote, record, source, check)
+
+    def switch(self, settings: Settings, release: str | None, protect: list[str]) -> Call:
+        params = {
+            "base": settings.base,
+            "version": release,
+            "unit": settings.unit,
+            "restart": True,
+            "keep": settings.archive_keep,
+            "protect": protect,
+            "restart_timeout": RESTART_LIMIT,
+            "will_be_staged": True,  # only asked in check mode, when nothing has been staged
+        }
+        return Call("release_switch", params, 2 * RESTART_LIMIT)  # time to tell why a restart failed
+
+
+class Package(Method):
+    """A Debian package at a version."""
+
+    knows_release = True
+
+    def look(self, settings: Settings) -> dict[str, Any]:
+        return {"package": settings.package_name, "unit": settings.unit}
+
+    def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        for batch in plan.batches:
+            for host in batch:
+                if not infos[host].get("whole", True):
+                    raise UpgradeFailed(
+                        f"{host}: dpkg was interrupted in {settings.package_name}.",
+                        "Run 'dpkg --configure -a' there, and see that 'dpkg --audit' is silent.",
+                    )
+
+    def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        # The present version as well: staging keeps it, or says that there is no way back.
+        return [host for batch in plan.batches for host in batch]
+
+    def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
+        params = {
+            "package": settings.package_name,
+            "version": settings.version,
+            "timeout": _INSTALL_LIMIT,
+            "lock_timeout": _LOCK_LIMIT,
+        }
+        limit = 2 * _INSTALL_LIMIT + _LOCK_LIMIT
+        replies = remote.run({host: Call("package_stage", params, limit) for host in record.to_stage}, check)
+        staging.raise_first(replies)
+        return [host for host, reply in replies.items() if reply.changed] if not check else []
+
+    def switch(self, settings: Settings, release: str | None, protect: list[str]) -> Call:
+        params = {
+            "package": settings.package_name,
+            "version": release,
+            "unit": settings.unit,
+            "hold": settings.package_hold,
+            "keep": settings.package_keep,
+            "protect": protect,
+            "timeout": _INSTALL_LIMIT,
+            "lock_timeout": _LOCK_LIMIT,
+            "restart_timeout": RESTART_LIMIT,
+            "will_be_staged": True,
+        }
+        return Call("package_switch", params, _INSTALL_LIMIT + _LOCK_LIMIT + 2 * RESTART_LIMIT)
+
+
+_METHODS: Mapping[str, Method] = {"archive": Archive(), "package": Package()}
+_USERS = Method()
+
+
+def method_of(settings: Settings) -> Method:
+    """What the rollout's upgrade method does."""
+    return _METHODS.get(settings.method, _USERS)
