@@ -130,9 +130,13 @@ def _balancer(name: str, nonce: str, rows: list[list[tuple[str, str]]]) -> Balan
         if "Worker URL" in heads:
             columns = {head: index for index, head in enumerate(heads)}
             missing = [head for head in _NEEDED if head not in columns]
+            if len(columns) != len(heads):
+                raise _strange(f"the members of {name!r} have two columns of one name")
             if missing:
                 raise _strange(f"the members of {name!r} have no column {missing[0]!r}")
-        elif columns and len(row) == len(columns) and "nonce=" in row[0][1]:
+        elif columns and row and "nonce=" in row[0][1]:
+            if len(row) != len(columns):
+                raise _strange(f"a member of {name!r} has {len(row)} cells for {len(columns)} columns")
             workers.append({head: row[index] for head, index in columns.items()})
     routes = [worker["Route"][0] for worker in workers]
     found = tuple(_worker(worker, routes) for worker in workers)

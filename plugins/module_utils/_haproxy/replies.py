@@ -139,7 +139,7 @@ def refusal(command: str, answer: str) -> RolloutError | None:
 
 def process(answer: str) -> Process:
     """Who gave this answer to ``show info``."""
-    pid = re.search(r"^Pid: (\d+)$", answer, re.MULTILINE)
+    pid = re.search(r"^Pid: ([0-9]{1,10})$", answer, re.MULTILINE)
     version = re.search(r"^Version: (\S+)$", answer, re.MULTILINE)
     start = re.search(r"^Start_time_sec: (\d+)$", answer, re.MULTILINE)
     stopping = re.search(r"^Stopping: (\d+)$", answer, re.MULTILINE)
@@ -155,7 +155,7 @@ def process(answer: str) -> Process:
 
 def current_connections(answer: str) -> int:
     """The client connections that ``show info`` counts."""
-    found = re.search(r"^CurrConns: (\d+)$", answer, re.MULTILINE)
+    found = re.search(r"^CurrConns: ([0-9]{1,18})$", answer, re.MULTILINE)
     if not found:
         raise _bad("show info", answer)
     return int(found.group(1))
@@ -272,7 +272,7 @@ def processes(answer: str) -> Processes:
         fields = line.split()
         if line.startswith("#"):
             section = line[1:].strip()
-        elif fields and fields[0].isdigit():
+        elif fields and re.match(r"[0-9]{1,10}\Z", fields[0]):
             found.setdefault(section, []).append(int(fields[0]))
     return Processes(current=tuple(found["workers"]), leaving=tuple(found["old workers"]))
 
@@ -284,7 +284,7 @@ _SESSION = re.compile(
 
 
 _DETAIL = re.compile(r"^(0x[0-9a-f]+): \[", re.MULTILINE)
-_AGE = re.compile(r"(\d+)([smhd])")
+_AGE = re.compile(r"([0-9]{1,9})([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _OLDEST = 366 * 86400  # 2.8 was seen to call a session of two seconds 57 years old
 
