@@ -35,7 +35,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness 
     end_witness,
     start_witness,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    PREFIX,
+    ROLLING,
+    STRATEGIES,
+    Maintenance,
+    Settings,
+)
 
 
 class ActionModule(ActionBase):
@@ -49,8 +55,12 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         arguments: dict[str, Any]
         _result, arguments = self.validate_argument_spec(
-            argument_spec={"name": {"type": "str", "required": True, "choices": list(_PHASES)}}
+            argument_spec={
+                "name": {"type": "str", "required": True, "choices": list(_PHASES)},
+                "strategy": {"type": "str", "choices": list(STRATEGIES), "default": ROLLING},
+            }
         )
+        self._strategy: str = arguments["strategy"]
         self._vars: dict[str, Any] = task_vars or {}
         self._check = bool(self._task.check_mode)
         self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
@@ -118,10 +128,12 @@ class ActionModule(ActionBase):
         return {"msg": preflight.refused(error), "code": error.code, "plan": plan}
 
     def _planned(self, variables: Mapping[str, Any], remote: Remote) -> tuple[Record, Settings]:
-        settings = Settings.from_vars(variables)
+        settings = STRATEGIES[self._strategy].from_vars(variables)
         check_witness(settings)
         upgrade = ""
-        if settings.method == "tasks":
+        if isinstance(settings, Maintenance):
+            upgrade = find_tasks(settings.tasks, self._folders(), "rollout_tasks")
+        elif settings.method == "tasks":
             upgrade = find_tasks(settings.upgrade_tasks, self._folders())
         elif settings.method == "role":
             upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
@@ -143,7 +155,7 @@ class ActionModule(ActionBase):
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
         """What is left of a rollout that never began, so that the report can tell."""
-        record = Record.refused(variables, error)
+        record = Record.refused(variables, error, self._strategy)
         try:
             preflight.make_folder_in(str(variables.get("rollout_report_dir") or "rollout-reports"), record)
             record.save()
@@ -183,7 +195,7 @@ class ActionModule(ActionBase):
             rows.append({"name": name, "coordinator": True, "release": "", "previous": ""})
             for host in batch:
                 member = record.members[host]
-                releases = [record.to_version, member.release_before]
+                releases = [record.to_version or member.release_before, member.release_before]
                 release, previous = releases if direction == FORWARD else reversed(releases)
                 rows.append({"name": host, "coordinator": False, "release": release, "previous": previous})
             serial.append(1 + len(batch))
@@ -248,7 +260,7 @@ class ActionModule(ActionBase):
         if record.stop is not None and record.stop.phase == "preflight":
             data = ending.refusal_report(record)
         else:
-            settings = Settings.from_vars(facts["settings"])
+            settings = STRATEGIES[record.strategy].from_vars(facts["settings"])
             Fleet(settings, self._remote, record, self._check).revive()
             data = ending.report(settings, record, self._remote, witness)
         path = ending.write_report(record, data)
@@ -268,7 +280,8 @@ class ActionModule(ActionBase):
 
     def _open(self) -> tuple[Record, Settings]:
         facts = self._facts()
-        return Record.load(facts["path"]), Settings.from_vars(facts["settings"])
+        record = Record.load(facts["path"])
+        return record, STRATEGIES[record.strategy].from_vars(facts["settings"])
 
 
 _PHASES = {

@@ -25,14 +25,19 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admi
 
 FOLDER = "/var/lib/zerodrop"
 
+# Who holds them out: a rollout, which takes up what it left, or an operator, whose members no rollout puts back.
+BY_ROLLOUT, BY_HAND = "held-out", "drained"
+
 
 class Marks:
     """The marks of one service on one pool of this balancer; a missing file is no mark."""
 
-    def __init__(self, service_name: object, pool: object, folder: str | None = None) -> None:
+    def __init__(
+        self, service_name: object, pool: object, folder: str | None = None, held_by: str = BY_ROLLOUT
+    ) -> None:
         self._folder = folder or FOLDER
         # A colon is legal in a pool's name and in no service's, so that no two files can be the same.
-        name = f"{service(service_name, 'service')}:{pool_name(pool)}.held-out.json"
+        name = f"{service(service_name, 'service')}:{pool_name(pool)}.{held_by}.json"
         self.path = os.path.join(self._folder, name)
 
     def read(self) -> dict[str, Setting]:

@@ -11,7 +11,8 @@ before the first change, and what it cannot finish it undoes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Callable, TypeVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
@@ -20,9 +21,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base imp
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import NginxDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError, UnknownPool
-from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
+from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, BY_ROLLOUT, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.drain import Drain
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.putting_back import Return
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import (
@@ -83,20 +84,7 @@ def pool_drain(
     """
     work = _work(Drain, params, driver, clock)
     drain = DrainOrder.from_params(params)
-    marks = _marks(params)
-    if marks is None:
-        return work.take_out(drain, check)
-    return_to = marks.returning_to(work.read(drain.names), drain.names)
-    known = set(marks.read())
-    if not check:
-        marks.add(return_to)
-    try:
-        result = work.take_out(drain, check)
-    except RolloutError as error:
-        if not check and error.facts.get("undone", True):
-            marks.remove(set(return_to) - known)
-        raise
-    return {**result, "return_to": plain(return_to)}
+    return _take_out(work, drain, _marks(params), check)
 
 
 def pool_return(
@@ -115,8 +103,10 @@ def pool_put_back(
     """Return members to given settings, and look how they do under traffic."""
     work = _work(Return, params, driver, clock)
     settings = settings_of(params.get("settings"))
-    result = work.put_back(settings, LookOrder.from_params(params.get("look")), interval_of(params), check)
     marks = _marks(params)
+    if marks is not None and _params.given(params, "return_to") and not check:
+        marks.add(settings_of(params["return_to"], "return_to"))
+    result = work.put_back(settings, LookOrder.from_params(params.get("look")), interval_of(params), check)
     if marks is not None and not check:
         held_out = marks.read()
         marks.remove(name for name, one in settings.items() if held_out.get(name) == one)
@@ -148,9 +138,11 @@ def pool_member(
         raise BadInput(f"state must be one of drained, draining, out, ready, got {state!r}.")
     if state is None and weight is None:
         raise BadInput("Neither a state nor a weight is asked for.", "Give state, weight or both.")
+    share = _share(params)
     drain = DrainOrder.from_params(
         {
             **params,
+            "floor": None if share is not None else params.get("floor"),
             "timeout": params.get("drain_timeout"),
             "samples": params.get("drain_samples"),
             "interval": params.get("poll_interval"),
@@ -162,9 +154,17 @@ def pool_member(
     health_limit = _params.number(params, "health_timeout", 60.0, 0.0, DAY)
     if weight is not None:
         work.check_weights(dict.fromkeys(names, weight))
+        if state == "ready" and _params.given(params, "service"):
+            raise BadInput("With a service, members return to the weight that they had.", "Leave out one of the two.")
 
+    marks = _marks(params, by_hand=True)
     before = work.read(names)
+    if share is not None:
+        count = sum(not member.backup for member in before.members)
+        drain = replace(drain, floor=-(-share * count // 100))
     result: dict[str, Any] = {}
+    if state == "ready" and marks is not None:
+        return _return_to_marks(work, before, names, marks, health_limit, drain.interval, check)
     if state == "ready":
         result = work.bring_to_health(names, health_limit, drain.interval, check)
         settings = {
@@ -173,7 +173,7 @@ def pool_member(
         }
         work.put_back(settings, None, drain.interval, check)
     elif state is not None:
-        result = _work(Drain, params, work.driver, clock).take_out(drain, check)
+        result = _take_out(_work(Drain, params, work.driver, clock), drain, marks, check)
     if weight is not None and state != "ready":
         work.weigh(dict.fromkeys(names, weight), check)
     wanted = {
@@ -184,6 +184,19 @@ def pool_member(
         for member in before.chosen(names)
     }
     return {**result, **outcome(before, wanted)}
+
+
+def _return_to_marks(
+    work: Return, before: Pool, names: Sequence[str], marks: Marks, limit: float, interval: float, check: bool
+) -> dict[str, Any]:
+    """Members that were held out by hand return to what they were; all others stay as they are."""
+    return_to = marks.returning_to(before, names)
+    serving = [name for name, one in return_to.items() if one.admin is Admin.READY]
+    result = work.bring_to_health(serving, limit, interval, check) if serving else {}
+    work.put_back(return_to, None, interval, check)
+    if not check:
+        marks.remove(names)
+    return {**result, **outcome(before, return_to), "return_to": plain(return_to)}
 
 
 # --- parameters ---
@@ -201,10 +214,36 @@ def _work(kind: type[_Kind], params: Mapping[str, Any], driver: Driver | None, c
     return kind(pool_name(params.get("pool"), "pool"), driver or _open(params, clock), clock)
 
 
-def _marks(params: Mapping[str, Any]) -> Marks | None:
+def _share(params: Mapping[str, Any]) -> int | None:
+    """A floor in percent of the pool's members, where it is given so."""
+    text = str(params.get("floor") or "").strip()
+    if not text.endswith("%"):
+        return None
+    return _params.whole({"floor": text[:-1].strip() or text}, "floor", 0, 0, 100)
+
+
+def _marks(params: Mapping[str, Any], by_hand: bool = False) -> Marks | None:
     if not _params.given(params, "service"):
         return None
-    return Marks(params["service"], params.get("pool"), params.get("marks"))
+    held_by = BY_HAND if _params.flag(params, "by_hand", by_hand) else BY_ROLLOUT
+    return Marks(params["service"], params.get("pool"), params.get("marks"), held_by)
+
+
+def _take_out(work: Drain, drain: DrainOrder, marks: Marks | None, check: bool) -> dict[str, Any]:
+    """Hold members out; with marks, what they return to is kept from before the first change."""
+    if marks is None:
+        return work.take_out(drain, check)
+    return_to = marks.returning_to(work.read(drain.names), drain.names)
+    known = set(marks.read())
+    if not check:
+        marks.add(return_to)
+    try:
+        result = work.take_out(drain, check)
+    except RolloutError as error:
+        if not check and error.facts.get("undone", True):
+            marks.remove(set(return_to) - known)
+        raise
+    return {**result, "return_to": plain(return_to)}
 
 
 def _admin_of(state: str, member: Member, target: Admin) -> Admin:

@@ -35,6 +35,14 @@ options:
     type: str
     required: true
     choices: [roll_out, drain, upgraded, gate, put_back, decide_back, report]
+  strategy:
+    description:
+      - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
+      - V(rolling) brings every member to C(rollout_version).
+      - V(maintain) runs C(rollout_tasks) on every member and leaves each on the version that it has.
+    type: str
+    choices: [rolling, maintain]
+    default: rolling
 attributes:
   check_mode:
     description: Can run in check mode and return what would happen without changing anything.
@@ -104,7 +112,8 @@ def main() -> None:
                     "decide_back",
                     "report",
                 ],
-            }
+            },
+            "strategy": {"type": "str", "choices": ["rolling", "maintain"], "default": "rolling"},
         },
         supports_check_mode=True,
     )

@@ -54,13 +54,22 @@ options:
       - When it is not given, the weight stays as it is.
       - It applies before new work does when O(state=ready).
     type: int
+  service:
+    description:
+      - The service whose members these are. What each member returns to is then kept on the balancer, in C(/var/lib/zerodrop),
+        from before it is taken out, and O(state=ready) puts it back to that, its weight too. A member that was out already
+        before it was taken out stays out.
+      - A rollout of the service meanwhile leaves these members out.
+      - Cannot be used with O(weight) when O(state=ready).
+    type: str
   floor:
     description:
-      - How many members of the pool must stay in service on this balancer. Checked against the live state immediately before
+      - How many members of the pool must stay in service on this balancer, as a number or as a percentage of the pool, such as
+        V(50%), which is rounded up. Checked against the live state immediately before
         a member is taken out. If too few would stay, nothing is changed and the module fails.
       - In service is a member that is ready, not down, not a backup and has a weight above 0.
       - There is no floor when it is not given.
-    type: int
+    type: str
   wait_for_floor:
     description:
       - For how many seconds to wait until O(floor) allows the change.
@@ -99,6 +108,25 @@ options:
         after a reload either, whose next request may fail then; it returns how many they are.
     type: str
     choices: [fail, cut]
+    default: fail
+  long_after:
+    description:
+      - From how many seconds on a request counts as long-lived, such as a download. WebSockets and the sessions of a TCP pool
+        always do. HAProxy tells them apart; for other balancers all work is short.
+    type: float
+    default: 10
+  long_timeout:
+    description:
+      - For how many seconds long-lived work may last, from holding the members out.
+      - When it is not given, O(drain_timeout) and O(on_drain_timeout) hold for it too.
+    type: float
+  on_long_timeout:
+    description:
+      - What to do with long-lived work after O(long_timeout), whatever O(on_drain_timeout) says of short requests.
+      - V(fail) puts the members back to what they were and fails. V(cut) ends it, and returns how much that was, by kind.
+        V(wait) waits until it ends by itself.
+    type: str
+    choices: [fail, cut, wait]
     default: fail
   health_timeout:
     description:
@@ -205,11 +233,23 @@ reloads_seen:
 members:
   description:
     - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing), C(cut) (how
-      much was ended at the limit) and C(undecided) (idle clients of older workers that were not waited for).
+      much was ended at a limit), C(cut_kinds) (the same by kind: C(request), C(long_request), C(websocket), C(tcp), or
+      C(unknown) where the balancer cannot tell) and C(undecided) (idle clients of older workers that were not waited for).
     - For each member that was put back, C(health), C(checked) (whether the balancer has a check of its own) and C(waited).
   returned: when O(state) is given
   type: dict
-  sample: {web1: {cut: 0, in_flight_at_start: 4, undecided: 0, waited: 0.041}}
+  sample: {web1: {cut: 0, cut_kinds: {}, in_flight_at_start: 4, undecided: 0, waited: 0.041}}
+return_to:
+  description: What the members return to, or have returned to.
+  returned: when O(service) is given
+  type: dict
+  sample: {web1: {admin: ready, weight: 100}}
+cut_work:
+  description: The first 50 pieces of work that were ended at a limit, each with its member, client, age and kind.
+  returned: when members are taken out
+  type: list
+  elements: dict
+  sample: []
 capacity:
   description: How many members of the pool were in service before, and how many without those that were taken out.
   returned: when members are taken out

@@ -99,6 +99,26 @@ def plan_rolling(
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
 
 
+def plan_maintenance(
+    candidates: Sequence[Candidate], batches: Sequence[Amount], floor: Amount, others: Sequence[bool] = ()
+) -> Plan:
+    """The batches that walk through every candidate, whatever it runs.
+
+    Members that an earlier walk left out come first, then others that are out of
+    service or not healthy. Raises ``FloorBroken`` as ``plan_rolling`` does.
+    """
+    releases = {each.release for each in candidates}
+    total = len(candidates) + len(others)
+    floor_count = floor_members(floor, total)
+    in_service = sum(each.in_service for each in candidates) + sum(others)
+    todo = sorted(candidates, key=lambda each: (not each.left_out, each.in_service and each.healthy))
+    spare = in_service - floor_count
+    if spare < 1 and any(each.in_service for each in todo):
+        raise floor_error(in_service, floor_count, total)
+    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare)
+    return Plan(result, (), floor_count, in_service, releases.pop() if len(releases) == 1 else None, shrunk)
+
+
 def cut_in_batches(
     todo: Sequence[tuple[str, bool]], batches: Sequence[Amount], total: int, spare: int
 ) -> tuple[tuple[tuple[str, ...], ...], bool]:

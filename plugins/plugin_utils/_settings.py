@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
@@ -28,6 +28,7 @@ PER_POOL = (
     *("balancers", "pool", "driver", "socket", "master_socket"),
     *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
 )
+ROLLING, MAINTAIN = "rolling", "maintain"
 METHODS = ("tasks", "role", "archive", "package")
 
 Check = Callable[[Any, str], Any]
@@ -177,6 +178,8 @@ def setting(check: Check, default: Any = MISSING) -> Any:
 class Settings:
     """Everything a user can set; the roles' ``meta/argument_specs.yml`` is the manual."""
 
+    strategy: ClassVar[str] = ROLLING
+
     service: str = setting(named(_names.service))
     hosts: str = setting(required_text)
     balancers: str = setting(required_text)
@@ -249,7 +252,7 @@ class Settings:
         variable that is no setting is refused, since it is a typing error.
         """
         known = {PREFIX + each.name: each for each in fields(cls)}
-        _refuse_unknown(variables, [*known, *HOST_SETTINGS])
+        _refuse_unknown(variables, [*known, *HOST_SETTINGS, *OF_A_STRATEGY])
         values: dict[str, Any] = {}
         variables = _with_outermost_pool(variables)
         for name, each in known.items():
@@ -267,7 +270,7 @@ class Settings:
         settings._check_together()
         return settings
 
-    def _check_together(self) -> None:
+    def _check_method(self) -> None:
         method = self.method
         if method == "archive":
             if not self.archive_src:
@@ -284,6 +287,9 @@ class Settings:
                 raise BadInput("rollout_package_name is not set, and the upgrade method is package.")
         elif self.package_name:
             raise BadInput(f"rollout_package_name is set, but the upgrade method is {method}.")
+
+    def _check_together(self) -> None:
+        self._check_method()
         if sum(map(bool, (self.health_version_key, self.health_version_header, self.health_version_in_text))) > 1:
             raise BadInput(
                 "Only one of rollout_health_version_key, rollout_health_version_header and "
@@ -353,8 +359,36 @@ class Settings:
         return bool(self.health_version_key or self.health_version_header)
 
 
+def no_version(value: Any, name: str) -> str:
+    raise BadInput(
+        f"{name} is set to {value!r}, but maintenance leaves every member on the version that it has.",
+        "Leave it out, or deploy with the playbook zerodrop.rollout.rolling.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Maintenance(Settings):
+    """The same for a walk through the fleet without any release: what is about one may be set, and has no meaning."""
+
+    strategy: ClassVar[str] = MAINTAIN
+
+    version: str = setting(no_version, "")
+    tasks: str = setting(required_text)
+
+    def _check_method(self) -> None:
+        """How a release would be installed does not matter here."""
+
+    @property
+    def method(self) -> str:
+        return "tasks"
+
+
+STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance)}
+
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
+# A setting of one strategy may stand in an inventory that all of them use.
+OF_A_STRATEGY = ("rollout_tasks",)
 
 
 def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -256,6 +256,7 @@ class Rig:
         environment: Mapping[str, str] | None = None,
         timeout: float = 600.0,
         directory: Path | None = None,
+        playbook: str = "rolling",
         **more: Any,
     ) -> Run:
         """Run the playbook with the seven lines and these settings; None leaves one out."""
@@ -270,7 +271,7 @@ class Rig:
         (folder / "settings.json").write_text(json.dumps(values), encoding="utf-8")
         program = ansible_playbook(core)
         assert program is not None
-        command = [str(program), "zerodrop.rollout.rolling", "-i", str(inventory or self.lab.inventory)]
+        command = [str(program), f"zerodrop.rollout.{playbook}", "-i", str(inventory or self.lab.inventory)]
         command += ["-e", f"@{folder / 'settings.json'}", *options]
         started = time.monotonic()
         with _controller(environment or {}) as own:

@@ -20,7 +20,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Maintenance, Settings
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles" / "rollout"
@@ -119,6 +119,16 @@ def test_what_is_wrong_is_left_to_the_settings_to_say(wrong: dict[str, Any]) -> 
         Settings.from_vars(variables)
 
 
+def test_maintenance_documents_what_it_has_beside_the_settings_of_a_rollout() -> None:
+    own = {PREFIX + each.name for each in fields(Maintenance)} - set(FIELDS)
+    assert set(SPECS["maintain"]["options"]) == own
+    for name in own:
+        option = SPECS["maintain"]["options"][name]
+        assert option["description"][0].startswith("Required.")
+        assert "default" not in option
+        assert all(part.endswith(".") for part in option["description"])
+
+
 def test_entry_points_are_the_steps_of_the_role() -> None:
     steps = {path.stem for path in (ROLE / "tasks").glob("*.yml")}
     assert set(SPECS) <= steps
@@ -126,7 +136,7 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name == "roll_out")
+        assert bool(spec["options"]) == (name in ("roll_out", "maintain"))
 
 
 def test_ansible_doc_shows_it() -> None:

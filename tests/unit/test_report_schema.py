@@ -17,7 +17,13 @@ from typing import Any, cast
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]  # its stubs are no part of it
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Unhealthy, Unreachable
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    TimedOut,
+    Unhealthy,
+    Unreachable,
+    UpgradeFailed,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
@@ -250,6 +256,50 @@ def test_failed() -> None:
     assert report["outcome"] == "failed"
     for words in ("stopped after", "web2 was lost", "Out of service: web2", "run the same playbook again"):
         assert words in report["sentence"]
+
+
+def test_maintenance_that_went_well() -> None:
+    given = record(web1="finished", web2="finished", web3="finished")
+    given.strategy, given.to_version = "maintain", ""
+    report = made(given)
+    assert report["to_version"] is None
+    assert report["mixed_versions_seconds"] == 0
+    assert report["sentence"].startswith("shop: 3 members were maintained in 2 batches in 12")
+    assert "version" not in report["sentence"]
+
+
+def test_maintenance_in_check_mode() -> None:
+    given = record(web1="upgraded", web2="untouched")
+    given.strategy, given.to_version, given.check = "maintain", "", True
+    report = made(given)
+    assert report["sentence"] == "shop: 2 members would be maintained in 1 batch; nothing was changed."
+
+
+def test_maintenance_that_stopped() -> None:
+    given = record(web1="finished", web2="failed", web3="untouched", web4="untouched")
+    given.strategy, given.to_version = "maintain", ""
+    given.halt("maintenance", UpgradeFailed("The maintenance failed on web2: no space left"), ["web2"])
+    report = made(given)
+    assert report["outcome"] == "failed"
+    for words in ("1 of 4 members", "in phase maintenance", "no space left", "Out of service: web2", "left out"):
+        assert words in report["sentence"]
+
+
+@pytest.mark.parametrize("state", ["untouched", "finished"])
+def test_maintenance_has_no_way_back(state: str) -> None:
+    """Also where every member is in service it did not succeed, and nothing went back."""
+    given = record(web1=state, web2="untouched")
+    given.strategy = "maintain"
+    given.halt("drain", TimedOut("web2 is still busy."), ["web2"])
+    assert made(given)["outcome"] == "failed"
+
+
+def test_maintenance_that_was_refused() -> None:
+    given = Record.refused({"rollout_service": "shop"}, BadInput("rollout_tasks is not set."), "maintain")
+    report = json.loads(json.dumps(ending.refusal_report(given)))
+    assert problems(report) == []
+    readable(report["sentence"])
+    assert "the maintenance was refused and nothing was touched: rollout_tasks is not set." in report["sentence"]
 
 
 def test_refused() -> None:

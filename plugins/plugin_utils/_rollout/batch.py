@@ -27,7 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
 
 # Undoing a drain waits until the balancer lets the members serve again, but for no traffic.
 _UNDO_LIMIT = 20.0
@@ -51,7 +51,8 @@ class Batch:
     back: bool  # to the release each member had before
 
     def release(self, member: MemberRecord, record: Record) -> str | None:
-        return member.release_before if self.back else record.to_version
+        stays = self.back or record.strategy == MAINTAIN
+        return member.release_before if stays else record.to_version
 
 
 class Phases:
@@ -214,20 +215,21 @@ class Phases:
         members = self.members("drained", "failed") if self.batch.back else self.members("drained")
         if not members:
             return Outcome("nothing was upgraded")
+        work = "maintenance" if self.settings.strategy == MAINTAIN else "upgrade"
         since = min(member.drained_at for member in members)
         for member in members:
             member.state = "upgraded"
             member.seconds["upgrade"] = member.seconds.get("upgrade", 0.0) + self.record.now() - member.drained_at
             if member.host in failures:
-                error: RolloutError = UpgradeFailed(f"The upgrade failed on {member.host}: {failures[member.host]}")
-                problems.append(self._set_aside(member, "upgrade", error))
+                error: RolloutError = UpgradeFailed(f"The {work} failed on {member.host}: {failures[member.host]}")
+                problems.append(self._set_aside(member, work, error))
             elif member.host not in alive:
-                error = Unreachable(f"{member.host} was lost while it was upgraded.", lost=True)
-                problems.append(self._set_aside(member, "upgrade", error))
+                error = Unreachable(f"{member.host} was lost during the {work}.", lost=True)
+                problems.append(self._set_aside(member, work, error))
             else:
                 member.release = self.batch.release(member, self.record)
-        message = f"the upgrade ran in {self.record.now() - since:.2f} s"
-        self.record.event("upgrade", [m.host for m in members], since, str(problems[0]) if problems else message)
+        message = f"the {work} ran in {self.record.now() - since:.2f} s"
+        self.record.event(work, [m.host for m in members], since, str(problems[0]) if problems else message)
         return Outcome(
             str(problems[0]) if problems else message, changed=False, error=problems[0] if problems else None
         )
@@ -317,6 +319,8 @@ class Phases:
             if stuck:
                 member.state = "left_out"
                 member.trouble = f"still out of service on {', '.join(stuck)}"
+        if self.settings.strategy == MAINTAIN:
+            self._hold_out_again([member for member in members if member.look == "fail"])
         message = f"{', '.join(hosts)} in service" + _look_words(members)
         self.record.event("put back", hosts, since, str(problems[0]) if problems else message)
         changed = any(reply.changed for reply in replies.values())
@@ -362,6 +366,19 @@ class Phases:
             f"{look.get('reason') or str(look.get('errors')) + ' errors'}."
         )
         return [self._set_aside(member, "look", error)]
+
+    def _hold_out_again(self, members: Sequence[MemberRecord]) -> None:
+        """Where no way back follows, a member that does badly under traffic leaves at once, if the floor allows it."""
+        if not members:
+            return
+        now = self.record.now()
+        replies = self._drain([member.host for member in members], keep_floor=True)
+        errors = [f"{name}: {reply.error.message}" for name, reply in replies.items() if reply.error is not None]
+        for member in members:
+            if errors:
+                member.trouble += f" It could not be taken out again: {'; '.join(errors)}"
+            else:
+                member.out_at = now
 
     # -- shared -----------------------------------------------------------------
 

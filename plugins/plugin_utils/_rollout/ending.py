@@ -22,7 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
 
 # What `set_stats` hands on, under names that start with rollout_.
 STATS = (
@@ -77,6 +77,8 @@ def outcome(record: Record) -> str:
         return "succeeded"
     if record.stop.phase == "preflight":
         return "refused"
+    if record.strategy == MAINTAIN:
+        return "failed"  # there is no way back that could put anything right
     states = {member.state for member in record.members.values()}
     if states & {"lost", "left_out", "failed", "drained", "upgraded", "healthy"}:
         return "failed"
@@ -98,7 +100,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "service": record.service,
         "strategy": record.strategy,
         "from_version": record.from_version,
-        "to_version": record.to_version,
+        "to_version": record.to_version if record.strategy != MAINTAIN else None,
         "outcome": result,
         "check": record.check,
         "started": datetime.fromtimestamp(record.started_at, UTC).isoformat(timespec="milliseconds"),
@@ -157,6 +159,8 @@ def _stop(record: Record) -> dict[str, Any] | None:
 
 
 def _mixed(record: Record, result: str, duration: float) -> float:
+    if record.strategy == MAINTAIN:
+        return 0.0
     if result in ("succeeded",):
         return mixed_versions_seconds(record.first_new_at, record.last_old_at)
     if result == "rolled_back":
@@ -217,7 +221,27 @@ def _ended(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
+def _what_was_maintained(data: Mapping[str, Any]) -> str:
+    service, stop = data["service"], data["stop"]
+    if data["outcome"] == "refused":
+        return f"{service}: the maintenance was refused and nothing was touched: {stop['message']}"
+    batches = _count(data["batches"], "batch")
+    if data["check"] and stop is None:
+        return f"{service}: {_count(data['members'], 'member')} would be maintained in {batches}; nothing was changed."
+    done = [host for host, member in data["members"].items() if member["state"] == "finished"]
+    took = f"{data['duration_seconds']:.1f} s"
+    if stop is None:
+        were = "was" if len(done) == 1 else "were"
+        return f"{service}: {_count(done, 'member')} {were} maintained in {batches} in {took}."
+    return (
+        f"{service}: the maintenance stopped after {took} and {len(done)} of {_count(data['members'], 'member')}, "
+        f"in phase {stop['phase']}: {stop['message']}"
+    )
+
+
 def _what_changed(data: Mapping[str, Any]) -> str:
+    if data["strategy"] == MAINTAIN:
+        return _what_was_maintained(data)
     service, target, before = data["service"], data["to_version"], data["from_version"]
     finished = [host for host, member in data["members"].items() if member["state"] == "finished"]
     took = f"in {data['duration_seconds']:.1f} s"
@@ -286,6 +310,8 @@ def _what_next(data: Mapping[str, Any]) -> str:
         parts.append("Run the same playbook again to go on, or with the old version to go back.")
     elif data["outcome"] != "refused":
         parts.append("Put right what stopped it, then run the same playbook again.")
+        if data["strategy"] == MAINTAIN and out:
+            parts.append("It begins with the members that were left out.")
     return " ".join(part for part in parts if part)
 
 

@@ -26,6 +26,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Candidate,
     Plan,
     floor_members,
+    plan_maintenance,
     plan_rolling,
     pool_differences,
 )
@@ -38,7 +39,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
     Record,
     new_id,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
 
 
 def preflight(
@@ -73,12 +74,16 @@ def preflight(
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
     _every_member_is_known(pools, names, hostvars)
-    _releases_can_be_known(settings, infos)
+    if settings.strategy != MAINTAIN:
+        _releases_can_be_known(settings, infos)
     _units_are_there(settings, infos)
     candidates = [_candidate(host, names[host], pools, held_out, infos[host]) for host in hosts]
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
-    plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
+    if settings.strategy == MAINTAIN:
+        plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
+    else:
+        plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = _notes(settings, plan, candidates)
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
     _set_floors(settings, plan, places, pools)
@@ -88,7 +93,7 @@ def preflight(
     return Record(
         rollout_id=new_id(started),
         service=settings.service,
-        strategy="rolling",
+        strategy=settings.strategy,
         pool=settings.pool,
         from_version=plan.from_version,
         to_version=settings.version,
@@ -328,7 +333,7 @@ def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> l
     if plan.shrunk:
         notes.append(f"batches were made smaller to keep {plan.floor} members in service")
     unknown = [each.name for each in candidates if each.release is None]
-    if unknown and plan.batches:
+    if unknown and plan.batches and settings.strategy != MAINTAIN:
         notes.append(
             f"no release is known on {', '.join(unknown)}: there is nothing to roll back to there "
             "(a record is left by the first rollout that finishes)"
@@ -361,6 +366,8 @@ def summary(record: Record) -> str:
     if not record.batches:
         return f"{record.service} is on {record.to_version} everywhere: nothing to do."
     versions = f"{record.from_version or 'unknown'} to {record.to_version}"
+    if record.strategy == MAINTAIN:
+        versions = "maintenance"
     fleet = f"{len(record.members)} members behind {', '.join(record.balancers)}"
     lines = [f"{record.service}: {versions}, {fleet}, at least {record.floor} in service at every moment."]
     for number, batch in enumerate(record.batches, 1):

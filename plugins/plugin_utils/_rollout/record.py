@@ -141,13 +141,13 @@ class Record:
             self.stop = Stop(error.code, phase, error.message, error.hint, members)
 
     @classmethod
-    def refused(cls, variables: Mapping[str, Any], error: RolloutError) -> Record:
+    def refused(cls, variables: Mapping[str, Any], error: RolloutError, strategy: str = "rolling") -> Record:
         """A rollout that preflight refused: what the user asked for, and why not."""
         now = time.time()
         return cls(
             rollout_id=new_id(now),
             service=" ".join(str(variables.get("rollout_service") or "the service").split()),
-            strategy="rolling",
+            strategy=strategy,
             pool=str(variables.get("rollout_pool") or ""),
             from_version=None,
             to_version=" ".join(str(variables.get("rollout_version") or "no version").split()),

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 
 
-def find_tasks(name: str, folders: Sequence[str]) -> str:
+def find_tasks(name: str, folders: Sequence[str], setting: str = "rollout_upgrade_tasks") -> str:
     """The absolute path of a tasks file; raises ``BadInput`` and says where it was looked for."""
-    return _find(name, "rollout_upgrade_tasks", folders, os.path.isfile)
+    return _find(name, setting, folders, os.path.isfile)
 
 
 def find_role(name: str, folders: Sequence[str], roles_path: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,7 +81,7 @@ class FakeDriver(Driver):
             self.set(name, admin=Admin.READY, weight=1, health=Health.UP, counters=Counters())
 
     def capabilities(self) -> Capabilities:
-        return Capabilities("1", True, True, True, 256, ("a note",))
+        return Capabilities("1", True, True, True, 256, notes=("a note",))
 
     def check_rights(self) -> None:
         self._call("check_rights", ())
@@ -728,3 +729,59 @@ def test_drained_is_never_said_of_a_busy_or_serving_member(
         assert driver.members[name].admin is Admin.OUT
         assert result["members"][name]["waited"] <= clock.time - 1000
     assert result["identity"] == driver.identity()
+
+
+# --- held out by hand ---
+
+
+def by_hand(driver: FakeDriver, folder: Path, state: str, check: bool = False, **params: Any) -> dict[str, Any]:
+    more = {"service": "shop", "marks": str(folder), "members": ["s1", "s2"], "state": state, **params}
+    return run("pool_member", driver, check, **more)
+
+
+def test_members_return_to_what_they_were_before_they_were_taken_out(driver: FakeDriver, tmp_path: Path) -> None:
+    driver.set("s1", weight=7)
+    driver.set("s2", admin=Admin.OUT)
+    before = {name: driver.members[name].setting for name in ("s1", "s2")}
+    assert by_hand(driver, tmp_path, "drained")["changed"]
+    assert not by_hand(driver, tmp_path, "drained")["changed"]
+    assert by_hand(driver, tmp_path, "ready", check=True)["changed"]
+    assert driver.members["s1"].admin is Admin.OUT
+    assert by_hand(driver, tmp_path, "ready")["changed"]
+    assert {name: driver.members[name].setting for name in ("s1", "s2")} == before
+    assert not by_hand(driver, tmp_path, "ready")["changed"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rollout_does_not_take_up_what_is_held_out_by_hand(driver: FakeDriver, tmp_path: Path) -> None:
+    by_hand(driver, tmp_path, "drained")
+    found = run("pool_drain", driver, members=["s1"], service="shop", marks=str(tmp_path))
+    assert found["return_to"]["s1"]["admin"] == "out"
+
+
+def test_what_returned_on_one_balancer_alone_can_be_undone_and_returns_again(
+    driver: FakeDriver, tmp_path: Path
+) -> None:
+    by_hand(driver, tmp_path, "drained")
+    back = by_hand(driver, tmp_path, "ready")
+    own: dict[str, Any] = {"service": "shop", "marks": str(tmp_path), "by_hand": True}
+    run("pool_put_back", driver, settings=back["before"], return_to=back["return_to"], **own)
+    assert not driver.members["s1"].in_service
+    assert by_hand(driver, tmp_path, "ready")["changed"]
+    assert driver.members["s1"].in_service
+
+
+@pytest.mark.parametrize(("floor", "allowed"), [("50%", True), ("51%", False), ("2", True), (3, False)])
+def test_a_floor_may_be_a_share_of_the_pool(driver: FakeDriver, floor: Any, allowed: bool) -> None:
+    if allowed:
+        assert run("pool_member", driver, members=["s1", "s2"], state="out", floor=floor)["changed"]
+        return
+    with pytest.raises(FloorBroken):
+        run("pool_member", driver, members=["s1", "s2"], state="out", floor=floor)
+
+
+@pytest.mark.parametrize("wrong", ["half", "101%", "-1%", "%"])
+def test_a_wrong_floor_is_refused(driver: FakeDriver, wrong: str) -> None:
+    with pytest.raises(BadInput, match="floor"):
+        run("pool_member", driver, members=["s1"], state="out", floor=wrong)
+    assert not driver.calls

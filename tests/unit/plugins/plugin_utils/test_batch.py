@@ -24,7 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Place, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
 
 MEMBERS = ("web1", "web2", "web3")
 BALANCERS = ("lb1", "lb2")
@@ -379,3 +379,61 @@ def test_the_record_survives_its_file(record: Record, settings: Settings, remote
     run_batch(phases(settings, remote, record, "web1", "web2"))
     record.save()
     assert Record.load(record.path) == record
+
+
+# --- maintenance ---
+
+
+@pytest.fixture
+def maintenance(record: Record) -> Settings:
+    record.strategy, record.to_version, record.method = "maintain", "", "tasks"
+    return Maintenance.from_vars(
+        {
+            "rollout_service": "shop",
+            "rollout_hosts": "shop",
+            "rollout_balancers": "lb",
+            "rollout_pool": "shop",
+            "rollout_health_url": "http://127.0.0.1/health",
+            "rollout_health_version_key": "version",
+            "rollout_tasks": "reboot.yml",
+        }
+    )
+
+
+def maintain(batch: Phases, **failures: str) -> None:
+    batch.drain()
+    batch.users_upgrade_ended(batch.batch.hosts, failures)
+    batch.gate()
+    batch.put_back()
+
+
+def test_maintenance_leaves_a_member_on_the_version_that_it_has(
+    maintenance: Settings, remote: FakeRemote, record: Record
+) -> None:
+    maintain(phases(maintenance, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "untouched"}
+    gates = [call.params for _host, call in remote.calls if call.operation == "member_gate"]
+    assert [(each["release"], each["health"]["version"]) for each in gates] == [("1.0", "1.0")] * 2
+    assert record.members["web1"].release == "1.0"
+
+
+def test_maintenance_that_fails_on_one_member_leaves_that_one_out(
+    maintenance: Settings, remote: FakeRemote, record: Record
+) -> None:
+    maintain(phases(maintenance, remote, record, "web1", "web2"), web1="no space left")
+    assert states(record) == {"web1": "failed", "web2": "finished", "web3": "untouched"}
+    assert record.stop is not None
+    assert (record.stop.phase, record.stop.members) == ("maintenance", ["web1"])
+    assert not remote.in_service("web1")
+    assert remote.in_service("web2")
+
+
+def test_a_maintained_member_that_does_badly_under_traffic_is_taken_out_again(
+    maintenance: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.looks["web1"] = "fail"
+    maintain(phases(maintenance, remote, record, "web1", "web2"))
+    assert states(record)["web1"] == "failed"
+    assert not remote.in_service("web1")
+    assert remote.in_service("web2")
+    assert record.members["web1"].out_at is not None

@@ -18,6 +18,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     floor_members,
     mixed_versions_seconds,
     plan_back,
+    plan_maintenance,
     plan_rolling,
     pool_differences,
 )
@@ -158,3 +159,30 @@ def test_the_floor_is_of_the_whole_pool_also_when_only_a_part_is_upgraded() -> N
     assert (plan.floor, plan.in_service, plan.batches) == (6, 8, (("web1", "web2"),))
     with pytest.raises(FloorBroken, match="6 of 8 members are in service and the floor is 6"):
         plan_rolling(part, "2.0", (Amount(1, False),), Amount(75, True), others=[True] * 4 + [False] * 2)
+
+
+def test_maintenance_walks_through_every_member_whatever_it_runs() -> None:
+    members = [Candidate("web1", "1.0", True), Candidate("web2", "2.0", True), Candidate("web3", "3.0", True)]
+    plan = plan_maintenance(members, (Amount(1, False),), HALF)
+    assert plan.batches == (("web1",), ("web2",), ("web3",))
+    assert (plan.finished, plan.from_version, plan.floor) == ((), None, 2)
+    assert plan_maintenance(fleet(2), (Amount(1, False),), HALF).from_version == "1.0"
+
+
+def test_maintenance_begins_with_the_members_that_were_left_out() -> None:
+    members = [
+        *fleet(3),
+        Candidate("ill", "1.0", in_service=True, healthy=False),
+        Candidate("left", None, in_service=False, left_out=True),
+    ]
+    plan = plan_maintenance(members, (Amount(1, False), Amount(2, False)), HALF)
+    assert plan.batches[0] == ("left",)
+    assert plan.batches[1][0] == "ill"
+
+
+def test_maintenance_keeps_the_floor() -> None:
+    plan = plan_maintenance(fleet(4), (Amount(4, False),), Amount(3, False))
+    assert [len(batch) for batch in plan.batches] == [1, 1, 1, 1]
+    assert plan.shrunk
+    with pytest.raises(FloorBroken):
+        plan_maintenance(fleet(4), (Amount(1, False),), Amount(4, False))

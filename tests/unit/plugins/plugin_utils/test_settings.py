@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
 
 SEVEN_LINES = {
     "rollout_service": "shop",
@@ -232,3 +232,44 @@ def test_a_package_needs_its_name_and_has_a_unit_of_the_services_name() -> None:
     for wrong in ("shop=2.0", "-y", "Shop", "shop;x", "shop api"):
         with pytest.raises(BadInput, match="rollout_package_name"):
             settings(**{**package, "rollout_package_name": wrong})
+
+
+MAINTENANCE = {**SEVEN_LINES, "rollout_tasks": "reboot.yml"}
+
+
+def test_maintenance_needs_no_version_and_no_upgrade() -> None:
+    lines = {name: value for name, value in MAINTENANCE.items() if name != "rollout_upgrade_role"}
+    found = Maintenance.from_vars(lines)
+    assert isinstance(found, Maintenance)
+    assert (found.tasks, found.method, found.version) == ("reboot.yml", "tasks", "")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"rollout_upgrade_tasks": "upgrade.yml"},
+        {"rollout_upgrade_method": "archive", "rollout_archive_src": "shop.tgz"},
+        {"rollout_on_failure": "freeze"},
+        {"rollout_version": ""},
+    ],
+)
+def test_maintenance_uses_the_inventory_of_rollouts(more: dict[str, Any]) -> None:
+    assert Maintenance.from_vars({**MAINTENANCE, **more}).method == "tasks"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"rollout_version": "2.0"}, "rollout_version is set to '2.0', but maintenance"),
+        ({"rollout_tasks": ""}, "rollout_tasks is not set"),
+        ({"rollout_task": "reboot.yml"}, "Did you mean rollout_tasks"),
+        ({"rollout_floor": "much"}, "rollout_floor"),
+    ],
+)
+def test_what_maintenance_refuses(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        Maintenance.from_vars({**MAINTENANCE, **more})
+
+
+def test_a_rollout_is_not_disturbed_by_the_tasks_of_maintenance() -> None:
+    assert settings(rollout_tasks="reboot.yml").method == "role"
