@@ -241,3 +241,23 @@ def test_held_when_asked(rig: Rig) -> None:
     run = rig.rollout(SETTINGS, rollout_version="2.0-1", rollout_package_hold=True, rollout_batches=["50%"])
     assert run.rc == 0, str(run)
     assert versions(rig) == {"hi 2.0-1"}
+
+
+def test_the_way_back_may_come_from_the_cache_of_apt(rig: Rig, repository: Repository) -> None:
+    repository.drop("1.0")
+    run = rig.rollout(SETTINGS, rollout_version="2.0-1", rollout_batches=["50%"])
+    assert run.rc == 0, str(run)
+    assert set(on_host(rig, "ls /var/lib/zerodrop/packages/shop").values()) == {
+        "shop_1.0-1_all.deb\nshop_2.0-1_all.deb"
+    }
+
+
+def test_where_dpkg_was_interrupted_nothing_begins(rig: Rig) -> None:
+    script = "cd /tmp && apt-get download -q shop=2.0-1 && dpkg --unpack --force-depends shop_2.0-1_all.deb; rm *.deb"
+    said = rig.lab.exec("web3", ["sh", "-c", script])
+    assert "ii" not in versions(rig), said.stdout + said.stderr
+    run = rig.rollout(SETTINGS, rollout_version="2.0-1", rollout_health_version_key=None)
+    assert run.rc != 0
+    assert run.report["outcome"] == "refused", str(run)
+    assert "web3: dpkg was interrupted in shop" in run.text
+    assert "dpkg --configure -a" in run.text

@@ -104,13 +104,13 @@ class Package(Method):
         return {"package": settings.package_name, "unit": settings.unit}
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
-        for batch in plan.batches:
-            for host in batch:
-                if not infos[host].get("whole", True):
-                    raise UpgradeFailed(
-                        f"{host}: dpkg was interrupted in {settings.package_name}.",
-                        "Run 'dpkg --configure -a' there, and see that 'dpkg --audit' is silent.",
-                    )
+        # Of every member, not of the plan's only: what is half installed may be the very version that is wanted.
+        broken = [host for host, info in infos.items() if not info.get("whole", True)]
+        if broken:
+            raise UpgradeFailed(
+                f"{', '.join(broken)}: dpkg was interrupted in {settings.package_name}.",
+                "Run 'dpkg --configure -a' there, and see that 'dpkg --audit' is silent.",
+            )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
         # The present version as well: staging keeps it, or says that there is no way back.
