@@ -175,10 +175,11 @@ def test_a_reload_by_someone_else_is_seen_and_named(layered: lab.Lab, tmp_path: 
     """With a member out on it: the reload brings it back by its configuration, and the rollout takes it in hand again."""
     rig = Rig(layered, tmp_path)
     rig.reset()
-    reload = ["systemctl", "reload", "haproxy.service"]
-    with rig.when(
-        lambda: rig.current()["web2"] == "2.0", lambda: rig.lab.exec(layered.balancers[0], reload)
-    ) as reloaded:
+
+    def reload() -> None:
+        layered.exec(layered.balancers[0], ["systemctl", "reload", "haproxy.service"])
+
+    with rig.when(lambda: rig.current()["web2"] == "2.0", reload) as reloaded:
         run = rig.rollout(rig.archive("2.0", start_delay=1.0), rollout_batches=[1], rollout_look_timeout=1)
     assert reloaded
     assert run.rc == 0, str(run)

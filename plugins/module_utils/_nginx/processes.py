@@ -87,7 +87,8 @@ def read(pid_file: str) -> Processes:
     master = _process(pid)
     if master is None:
         raise Unreachable(f"nginx's master {pid} has just ended.")
-    serving, leaving = set(), set()
+    serving: set[Process] = set()
+    leaving: set[Process] = set()
     for child in _children(pid):
         title = _title(child)
         process = _process(child) if title.startswith(_WORKER) else None

@@ -94,7 +94,7 @@ class Debian:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Debian:
-    monkeypatch.setattr(_package.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(_package, "_CACHE", str(tmp_path / "cache"))
     return Debian(tmp_path / "packages")
 
@@ -223,7 +223,7 @@ def test_a_version_that_is_none_reaches_no_program(host: Debian, version: Any) -
 
 
 def test_a_host_without_apt_is_told_so(host: Debian, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_package.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
     with pytest.raises(BadInput, match="works with apt"):
         package_info(host.params(), False, host.run)
 
