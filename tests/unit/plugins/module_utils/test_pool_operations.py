@@ -264,7 +264,11 @@ class KnowingDriver(FakeDriver):
         self.pieces[handle] = (member, kind, self.clock.time - age)
         self._count()
         if lasts is not None:
-            self.clock.after(lasts, lambda: self._gone(handle))
+
+            def end() -> None:
+                self._gone(handle)
+
+            self.clock.after(lasts, end)
 
     def _gone(self, handle: str) -> bool:
         found = self.pieces.pop(handle, None) is not None
