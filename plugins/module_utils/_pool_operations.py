@@ -26,6 +26,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import mem
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.drain import Drain
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.putting_back import Return
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import (
     DAY,
     DrainOrder,
@@ -100,16 +101,18 @@ def pool_return(
 def pool_put_back(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """Return members to given settings, and look how they do under traffic."""
+    """Return members to given settings, step by step with a ramp, and look how they do under traffic."""
     work = _work(Return, params, driver, clock)
     settings = settings_of(params.get("settings"))
+    look, ramp = LookOrder.from_params(params.get("look")), RampOrder.from_params(params.get("ramp"))
     marks = _marks(params)
     if marks is not None and _params.given(params, "return_to") and not check:
         marks.add(settings_of(params["return_to"], "return_to"))
-    result = work.put_back(settings, LookOrder.from_params(params.get("look")), interval_of(params), check)
+    result = work.put_back(settings, look, interval_of(params), check, ramp)
     if marks is not None and not check:
         held_out = marks.read()
-        marks.remove(name for name, one in settings.items() if held_out.get(name) == one)
+        back = {name: one for name, one in settings.items() if "step" not in result["members"][name]}
+        marks.remove(name for name, one in back.items() if held_out.get(name) == one)
     return result
 
 

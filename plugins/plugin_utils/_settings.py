@@ -125,6 +125,14 @@ def amounts(value: Any, name: str) -> tuple[Amount, ...]:
     return tuple(Amount.parse(item, name, minimum=1) for item in items(value, name))
 
 
+def rising_percentages(value: Any, name: str) -> tuple[int, ...]:
+    """Such as ``["25%", "50%", "100%"]``; the 100 % at the end is what it comes to anyway, and may be left out."""
+    steps = [Amount.parse(item, name, minimum=1) for item in items(value, name)] if value != [] else []
+    if not all(step.percent for step in steps) or [s.value for s in steps] != sorted({s.value for s in steps}):
+        raise BadInput(f"{name} must be percentages that rise, such as 25% and 50%, got {value!r}.")
+    return tuple(step.value for step in steps if step.value < 100)
+
+
 def floor(value: Any, name: str) -> Amount:
     return Amount.parse(value, name, minimum=0)
 
@@ -235,6 +243,8 @@ class Settings:
     look_seconds: float = setting(number(0), 0.0)
     look_timeout: float = setting(number(0), 5.0)
     look_max_errors: int = setting(whole(0), 0)
+    ramp: tuple[int, ...] = setting(rising_percentages, ())
+    ramp_seconds: float = setting(number(0, 86400), 10.0)
 
     on_failure: str = setting(choice("rollback", "freeze"), "rollback")
     report_dir: str = setting(required_text, "rollout-reports")

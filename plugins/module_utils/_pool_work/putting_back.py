@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch, cannot_look
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import LookOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import last_check, outcome
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
@@ -91,7 +92,12 @@ class Return(Work):
             self.rest(interval)
 
     def put_back(
-        self, settings: Mapping[str, Setting], look: LookOrder | None, interval: float, check: bool
+        self,
+        settings: Mapping[str, Setting],
+        look: LookOrder | None,
+        interval: float,
+        check: bool,
+        ramp: RampOrder | None = None,
     ) -> dict[str, Any]:
         names = list(settings)
         self.check_weights({name: setting.weight for name, setting in settings.items()})
@@ -104,13 +110,37 @@ class Return(Work):
         }
         if check:
             return {**result, "members": {name: {} for name in names}}
+        result["members"] = {name: {} for name in names}
+        if ramp is not None:
+            failed = self._climb(settings, ramp, interval, result)
+            settings = {name: setting for name, setting in settings.items() if name not in failed}
+            result["members"].update(failed)
+            before = self.read(names)
         after = self.apply_and_confirm(settings, before)
         result["identity"] = after.identity
-        result["members"] = {name: {} for name in names}
         if look is not None:
             ready = {name: setting for name, setting in settings.items() if setting.admin is Admin.READY}
             result["members"].update(self._look(ready, look, interval, after, result))
         return result
+
+    def _climb(
+        self, settings: Mapping[str, Setting], ramp: RampOrder, interval: float, result: dict[str, Any]
+    ) -> dict[str, dict[str, Any]]:
+        """Let the members in step by step; those that fail at one go out again, and are returned."""
+        failed: dict[str, dict[str, Any]] = {}
+        for step in ramp.steps:
+            wanted = {name: one for name, one in ramp.at(step, settings).items() if name not in failed}
+            if not wanted:
+                continue
+            after = self.apply_and_confirm(wanted, self.read(list(wanted)))
+            result["identity"] = after.identity
+            looks = self._look(wanted, ramp.look, interval, after, result)
+            ill = {name: one for name, one in looks.items() if one["look"] == "fail"}
+            if ill:
+                self.driver.hold_out(self.pool, list(ill))
+            for name, one in ill.items():
+                failed[name] = {**one, "reason": f"at {step} % of its weight, {one['reason']}", "step": step}
+        return failed
 
     def _look(
         self, settings: Mapping[str, Setting], look: LookOrder, interval: float, first: Pool, result: dict[str, Any]

@@ -26,6 +26,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
 
@@ -338,7 +339,8 @@ class Phases:
                 "max_errors": self.settings.look_max_errors,
             }
             settings = {place: each for place, each in self._settings_before(hosts).items() if place in places}
-            calls = self.fleet.calls("pool_put_back", hosts, self.settings.look_timeout, settings=settings, look=look)
+            ramp, limit = ramp_params(self.settings), self.settings.look_timeout + ramp_limit(self.settings)
+            calls = self.fleet.calls("pool_put_back", hosts, limit, settings=settings, look=look, ramp=ramp)
             found = self.remote.run(calls, self.check)
             again = {name: calls[name] for name, reply in found.items() if isinstance(reply.error, Unreachable)}
             if again:  # the new version is installed: there is no better way out than to try once more

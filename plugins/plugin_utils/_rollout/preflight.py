@@ -33,6 +33,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import (
     MemberRecord,
     Place,
@@ -73,6 +74,7 @@ def preflight(
     held_out = {name: replies[name].result["held_out"] for name in seen}
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
+    check_ramp(settings, pools, names)
     _every_member_is_known(pools, names, hostvars)
     if settings.strategy != MAINTAIN:
         _releases_can_be_known(settings, infos)
