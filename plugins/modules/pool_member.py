@@ -233,7 +233,7 @@ reloads_seen:
 members:
   description:
     - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing), C(cut) (how
-      much was ended at a limit), C(cut_kinds) (the same by kind: C(request), C(long_request), C(websocket), C(tcp), or
+      much was ended at a limit), C(cut_kinds) (the same by kind, C(request), C(long_request), C(websocket), C(tcp), or
       C(unknown) where the balancer cannot tell) and C(undecided) (idle clients of older workers that were not waited for).
     - For each member that was put back, C(health), C(checked) (whether the balancer has a check of its own) and C(waited).
   returned: when O(state) is given

@@ -10,6 +10,7 @@ so is a name that means more on a socket, in a form or in a file than one word.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -167,5 +168,6 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
 
 
 def seeds(target: str) -> list[bytes]:
-    """What fuzzing begins with: real answers, and configurations of every kind."""
-    return [path.read_bytes() for path in sorted((SEEDS / target).iterdir())]
+    """What fuzzing begins with: real answers, and configurations of every kind; those that are no text as base64."""
+    found = sorted((SEEDS / target).iterdir())
+    return [base64.b64decode(path.read_bytes()) if path.suffix == ".base64" else path.read_bytes() for path in found]

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class FakeRemote:
         error = self.errors.get((host, call.operation))
         if error is not None:
             return Reply(host, error=error)
-        result = getattr(self, "_" + call.operation, lambda *_: {"changed": True})(host, call.params)
+        answer: Callable[..., dict[str, Any]] = getattr(self, "_" + call.operation, lambda *_: {"changed": True})
+        result = answer(host, call.params)
         if host in self.identities:
             before, after = self.identities[host].pop(0), self.identities[host].pop(0)
             result.update(identity_before=before, identity=after)
