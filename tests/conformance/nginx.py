@@ -75,6 +75,7 @@ class Nginx(Balancer):
             self.lacks = {**self.lacks, "idle": "before 1.27.4 a reload closes the connections of idle clients"}
         self.binary = generations.binary(self.kind, version)
         self._process: subprocess.Popen[bytes] | None = None
+        _drivers()[Named.kind] = Named.from_params
 
     def start(self, pools: Sequence[PoolSpec], **more: Any) -> None:
         """``more``: ``extra`` is text in an upstream, ``next_upstream`` and ``keepalive`` stand in http."""
@@ -125,6 +126,7 @@ class Nginx(Balancer):
             (self.folder / "conf.d" / f"{pool.name}.conf").write_text(text)
 
     def stop(self) -> None:
+        _drivers().pop(Named.kind, None)
         if self._process is not None:
             self._process.terminate()
             try:
@@ -149,5 +151,7 @@ class Nginx(Balancer):
         return Named.from_params(self.params(""), Clock())
 
 
-assert isinstance(_pool_operations.DRIVERS, dict)
-_pool_operations.DRIVERS[Named.kind] = Named.from_params
+def _drivers() -> dict[str, Any]:
+    """The registry, in which the cases' own driver stands while a case runs."""
+    assert isinstance(_pool_operations.DRIVERS, dict)
+    return _pool_operations.DRIVERS
