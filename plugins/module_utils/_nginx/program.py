@@ -92,7 +92,7 @@ class Program:
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
+            return subprocess.run(  # pylint: disable=ansible-bad-function  # also runs where there is no module
                 [self._binary, *arguments],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
