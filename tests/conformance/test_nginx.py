@@ -174,7 +174,7 @@ def test_a_slow_upload_in_an_older_worker_is_waited_for(nginx: Nginx, apps: dict
 
 def test_a_limit_puts_back_and_a_second_drain_waits_for_all_that_is_left(nginx: Nginx, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
-    nginx.start([pool], workers=2, keepalive="")
+    nginx.start([pool], workers=2, keepalive="", extra="zone shop 64k;")  # else each worker begins with s1
     slow = [Slow(pool.port, 4.0) for _unused in range(4)]
     wait_for(lambda: all(member.in_flight == 1 for member in nginx.driver().read("shop").members))
     with pytest.raises(TimedOut):

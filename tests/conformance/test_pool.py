@@ -179,8 +179,13 @@ def test_what_is_cut_at_the_limit_is_counted(balancer: Balancer, apps: dict[str,
 def test_a_reload_in_mid_drain_is_seen_and_mended(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
-    slow = occupy(balancer, pool.port, "s1", 1.5)
-    threading.Timer(0.3, balancer.reload).start()
+    slow = occupy(balancer, pool.port, "s1", 2.5)
+
+    def reload_once_out() -> None:  # where a drain is a reload itself, the two could fall together
+        wait_for(lambda: admin(balancer, "s1") == "out")
+        balancer.reload()
+
+    threading.Thread(target=reload_once_out, daemon=True).start()
     with Load(pool.port).running(clients=4) as load:
         result = operations.pool_drain({**balancer.params("shop"), "members": ["s1"]}, False)
         apps["s1"].kill()

@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Pe
 _MASTER = "nginx: master process"
 _WORKER = "nginx: worker process"
 _LEAVING = "nginx: worker process is shutting down"
-_ONE_GENERATION = 0.1  # seconds between the first and the last worker of one generation, at most
+_ONE_GENERATION = 0.05  # seconds between the first and the last worker of one generation, at most
 _JUST_NOW = 0.6
 
 
