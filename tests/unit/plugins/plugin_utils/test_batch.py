@@ -251,12 +251,17 @@ def test_a_reload_by_someone_else_is_named(settings: Settings, remote: FakeRemot
     assert record.notes[0].startswith("lb2 was reloaded or restarted by someone else before or in the gate of web1")
 
 
-def test_pools_are_drained_outermost_first_and_put_back_innermost_first(
-    settings: Settings, remote: FakeRemote, record: Record
-) -> None:
-    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
+@pytest.fixture
+def layered(settings: Settings, record: Record) -> Settings:
+    """The members are in two pools, an outer one on lb1 and an inner one on lb2."""
     record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
-    run_batch(phases(settings, remote, record, "web1"))
+    return replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
+
+
+def test_pools_are_drained_outermost_first_and_put_back_innermost_first(
+    layered: Settings, remote: FakeRemote, record: Record
+) -> None:
+    run_batch(phases(layered, remote, record, "web1"))
     assert remote.ran("pool_drain") == ["lb1", "lb2"]
     assert remote.ran("pool_put_back") == ["lb2", "lb1"]
     asked = {host: call.params for host, call in remote.calls if call.operation == "pool_drain"}
@@ -264,23 +269,19 @@ def test_pools_are_drained_outermost_first_and_put_back_innermost_first(
 
 
 def test_a_member_that_an_inner_pool_does_not_take_back_stays_out_of_the_outer(
-    settings: Settings, remote: FakeRemote, record: Record
+    layered: Settings, remote: FakeRemote, record: Record
 ) -> None:
-    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
-    record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
     remote.errors["lb2", "pool_put_back"] = Refused("no")
-    run_batch(phases(settings, remote, record, "web1"))
+    run_batch(phases(layered, remote, record, "web1"))
     assert remote.admin["lb1", "web1"] == "out"
     assert record.members["web1"].trouble == "still out of service on lb1, lb2"
 
 
 def test_an_outer_pool_goes_back_when_an_inner_one_refuses_the_drain(
-    settings: Settings, remote: FakeRemote, record: Record
+    layered: Settings, remote: FakeRemote, record: Record
 ) -> None:
-    settings = replace(settings, pools=({"balancers": "a", "pool": "outer"}, {"balancers": "b", "pool": "inner"}))
-    record.places = {"lb1": Place("lb1", 0, 2), "lb2": Place("lb2", 1, 1)}
     remote.errors["lb2", "pool_drain"] = TimedOut("Still in flight after 5 s.")
-    run_batch(phases(settings, remote, record, "web1"))
+    run_batch(phases(layered, remote, record, "web1"))
     assert remote.admin["lb1", "web1"] == "ready"
     assert states(record)["web1"] == "untouched"
 
