@@ -63,7 +63,7 @@ def test_a_member_that_is_lost_in_the_users_own_tasks(rig: Rig) -> None:
         rig.expect_loss(LOST)
         run = rig.rollout(by_tasks(rig, DYING), core=CORE)
     assert_orderly(rig, run, watch, load, "failed")
-    assert f"{LOST} was lost while it was upgraded" in run.report["sentence"]
+    assert f"{LOST} was lost during the upgrade" in run.report["sentence"]
 
 
 def test_check_mode_does_nothing(rig: Rig) -> None:

@@ -142,7 +142,7 @@ def test_while_the_users_own_tasks_run(rig: Rig, on_failure: str) -> None:
         rig.expect_loss(LOST)
         run = rig.rollout(by_tasks(rig, DYING), rollout_on_failure=on_failure)
     assert_orderly(rig, run, watch, load, "failed")
-    assert f"{LOST} was lost while it was upgraded" in run.report["sentence"]
+    assert f"{LOST} was lost during the upgrade" in run.report["sentence"]
     assert LOST not in rig.in_service()
     kept = "2.0" if on_failure == "freeze" else FIRST
     current = rig.current()
