@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
         }
         with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
             try:
-                record, settings = self._planned(variables, remote)
+                record, settings, source = self._planned(variables, remote)
             except RolloutError as error:
                 return self._refused(variables, error)
             record.save()
@@ -99,7 +99,7 @@ class ActionModule(ActionBase):
             if not settings.ready_method or not record.batches:
                 return {"msg": summary, "plan": plan}
             self._display.display(summary)
-            changed = self._roll(settings, remote, record)
+            changed = self._roll(settings, remote, record, source)
         if record.stop is None:
             return {"changed": changed, "msg": "", "plan": plan}  # each phase has said what it did
         return {
@@ -110,10 +110,9 @@ class ActionModule(ActionBase):
             "plan": plan,
         }
 
-    def _roll(self, settings: Settings, remote: Remote, record: Record) -> bool:
+    def _roll(self, settings: Settings, remote: Remote, record: Record, source: str) -> bool:
         try:
-            archive = method_of(settings).source(settings, self._folders())
-            changed = roll(settings, remote, record, archive, self._check, self._display.display)
+            changed = roll(settings, remote, record, source, self._check, self._display.display)
             record.counted = ending.balancer_counts(settings, record, remote)
         except Exception as error:  # whatever it is, the report must say where every member stands
             self._display.vvv(traceback.format_exc())
@@ -127,10 +126,11 @@ class ActionModule(ActionBase):
         plan = {"path": record.path, "refused": str(error), "method": "", "batches": 0, "hosts": [], "serial": [1]}
         return {"msg": preflight.refused(error), "code": error.code, "plan": plan}
 
-    def _planned(self, variables: Mapping[str, Any], remote: Remote) -> tuple[Record, Settings]:
+    def _planned(self, variables: Mapping[str, Any], remote: Remote) -> tuple[Record, Settings, str]:
+        """The rollout, and what a ready method installs from; that is read, and its checksum taken, once."""
         settings = STRATEGIES[self._strategy].from_vars(variables)
         check_witness(settings)
-        upgrade = ""
+        upgrade = source = ""
         if isinstance(settings, Maintenance):
             upgrade = find_tasks(settings.tasks, self._folders(), "rollout_tasks")
         elif settings.method == "tasks":
@@ -138,7 +138,7 @@ class ActionModule(ActionBase):
         elif settings.method == "role":
             upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
         else:
-            method_of(settings).source(settings, self._folders())
+            source = method_of(settings).source(settings, self._folders())
         record = preflight.preflight(
             settings,
             self._hosts_of(settings.hosts),
@@ -151,7 +151,7 @@ class ActionModule(ActionBase):
         preflight.make_folder(settings, record)
         if record.batches and not self._check:
             start_witness(settings, record, os.getppid())
-        return record, settings
+        return record, settings, source
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
         """What is left of a rollout that never began, so that the report can tell."""

@@ -18,14 +18,12 @@ Versions are named without Debian's epoch, as a service names itself.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import glob
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +34,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     TimedOut,
     UpgradeFailed,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json, take_lock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import package as checked_package
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import unit as checked_unit
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import version as checked_version
@@ -178,15 +176,8 @@ class Store:
                 f"{self.folder}: {error.strerror}.", "Installing packages takes 'become'."
             ) from error
         try:
-            deadline = time.monotonic() + limit
-            while True:
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError:
-                    if time.monotonic() >= deadline:
-                        raise TimedOut(f"Another run has been working on {self.folder} for {limit:g} s.") from None
-                time.sleep(0.05)
+            if not take_lock(handle, limit):
+                raise TimedOut(f"Another run has been working on {self.folder} for {limit:g} s.")
             yield
         finally:
             os.close(handle)

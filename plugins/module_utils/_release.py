@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import grp
 import hashlib
 import json
@@ -45,6 +44,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     TimedOut,
     UpgradeFailed,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import take_lock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import absolute_path, http_url
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import unit as checked_unit
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import version as checked_version
@@ -605,18 +605,11 @@ def _make_directories(path: str, mode: int) -> list[str]:
 
 
 def _lock(handle: int, timeout: float, base: str) -> None:
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise TimedOut(
-                    f"Another run has been working on {base} for {timeout:g} s.",
-                    "Wait for it to end; 'lsof' on its .incoming names the process.",
-                ) from None
-        time.sleep(0.05)
+    if not take_lock(handle, timeout):
+        raise TimedOut(
+            f"Another run has been working on {base} for {timeout:g} s.",
+            "Wait for it to end; 'lsof' on its .incoming names the process.",
+        )
 
 
 def _read_json(path: str) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import glob
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_LABEL = "security.selinux"
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace
+
 _DIALECT = "server-state-file"
 _LOAD = "load-server-state-from-file"
 _SECTIONS = (
@@ -42,32 +42,7 @@ class StateFile:
 
     def write(self, state: str) -> None:
         """Replace it in one step; owner, mode and SELinux label stay. Raises ``OSError``."""
-        folder = os.path.dirname(self.path)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".zerodrop-", suffix=".new")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(state.encode("utf-8", "replace"))
-                file.flush()
-                self._keep_rights(file.fileno())
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-
-    def _keep_rights(self, handle: int) -> None:
-        try:
-            old = os.stat(self.path)
-        except FileNotFoundError:
-            os.fchmod(handle, 0o644)
-            return
-        os.fchown(handle, old.st_uid, old.st_gid)
-        os.fchmod(handle, old.st_mode & 0o7777)
-        try:
-            label = os.getxattr(self.path, _LABEL)
-        except OSError:
-            return
-        os.setxattr(handle, _LABEL, label)
+        replace(self.path, state.encode("utf-8", "replace"), mode=0o644)
 
 
 def of_process(pid: int, pool: str) -> StateFile:

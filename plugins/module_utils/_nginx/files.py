@@ -7,11 +7,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +20,10 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     PermissionDenied,
     TimedOut,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace, take_lock
 
 LOCK_FOLDER = "/run/zerodrop"
 
-_LABEL = "security.selinux"
 _LOCK_PAUSE = 0.02
 
 
@@ -72,18 +70,11 @@ def lock(config: str, limit: float, now: Callable[[], float] = time.monotonic) -
             f"The lock {path} cannot be had: {error.strerror}.", "Become root on the balancer."
         ) from None
     try:
-        deadline = now() + limit
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if now() >= deadline:
-                    raise TimedOut(
-                        f"Another change of {config} has been going on for {limit:g} s; nothing was changed.",
-                        "See which process holds the lock " + path + ", then run this again.",
-                    ) from None
-            time.sleep(_LOCK_PAUSE)
+        if not take_lock(handle, limit, _LOCK_PAUSE, now):
+            raise TimedOut(
+                f"Another change of {config} has been going on for {limit:g} s; nothing was changed.",
+                "See which process holds the lock " + path + ", then run this again.",
+            )
         yield
     finally:
         os.close(handle)
@@ -113,27 +104,3 @@ class Replaced:
         for path, (content, stat) in self._old.items():
             replace(path, content)
             os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-def replace(path: str, content: bytes) -> None:
-    """Replace an existing file in one step; owner, mode and SELinux label stay. Raises ``OSError``."""
-    stat = os.stat(path)
-    try:
-        label = os.getxattr(path, _LABEL)
-    except OSError:
-        label = b""
-    # A name that no `*.conf` fits: a reload in this moment must not read it.
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".zerodrop-", suffix=".new")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchown(file.fileno(), stat.st_uid, stat.st_gid)
-            os.fchmod(file.fileno(), stat.st_mode & 0o7777)
-            if label:
-                os.setxattr(file.fileno(), _LABEL, label)
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
