@@ -243,6 +243,21 @@ def test_a_balancer_that_comes_back_is_brought_in_line_before_it_counts(
     assert [remote.admin["lb2", name] for name in MEMBERS] == ["ready", "ready", "out"]
 
 
+def test_a_member_that_is_left_out_is_not_put_back_on_a_balancer_that_comes_back(
+    skipping: Settings, remote: FakeRemote, record: Record
+) -> None:
+    remote.errors["lb2", "pool_put_back"] = LOST
+    run_batch(phases(skipping, remote, record, "web1"))
+    record.members["web1"].state = "left_out"
+    remote.errors.clear()
+    remote.calls.clear()
+    run_batch(phases(skipping, remote, record, "web2"))
+    assert record.dead == []
+    put_back = [call.params["settings"] for host, call in remote.calls if call.operation == "pool_put_back"]
+    assert put_back
+    assert all("web1" not in settings for settings in put_back)
+
+
 def test_a_reload_by_someone_else_is_named(settings: Settings, remote: FakeRemote, record: Record) -> None:
     record.identities = dict.fromkeys(BALANCERS, "p1")
     remote.identities = {"lb1": ["p1"] * 6, "lb2": ["p1", "p1", "p2", "p2", "p2", "p2"]}
