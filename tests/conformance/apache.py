@@ -48,6 +48,7 @@ class Apache(Balancer):
     kind = "apache"
     lacks: ClassVar[Mapping[str, str]] = {
         "tcp": "mod_proxy_balancer speaks HTTP with its members",
+        "exact": "its processes count what is in flight without a lock: a count may stick above 0, and then a drain fails",
         "queue": "a request that finds no free connection waits in a thread, where nothing counts it",
         "cut": "the manager has no such command",
         "work": "the manager gives numbers, not requests",
