@@ -124,12 +124,30 @@ class UpgradeFailed(RolloutError):
     code = "upgrade_failed"
 
 
+class LeaseHeld(RolloutError):
+    """Another run works on this service."""
+
+    code = "lease_held"
+
+
+class LeaseLost(RolloutError):
+    """This run may change nothing any more: its lease ended, or another run has it."""
+
+    code = "lease_lost"
+
+
+class LedgerBroken(RolloutError):
+    """The ledger on a balancer cannot be read or written; it was left as it is."""
+
+    code = "ledger"
+
+
 _BY_CODE = {
     error.code: error
     for error in (
         RolloutError, BadInput, Unreachable, PermissionDenied, UnknownPool, UnknownMember,
         Refused, BadReply, InvalidConfiguration, ChangedByOther, TimedOut, FloorBroken,
-        Unhealthy, BadArtefact, UpgradeFailed,
+        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, LedgerBroken,
     )
 }  # fmt: skip
 

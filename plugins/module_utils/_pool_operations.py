@@ -6,7 +6,9 @@
 """Drain, return, put back, weigh and look: the waiting and the undoing, the same for every balancer.
 
 Each operation acts on the balancer of the host it runs on. It checks everything
-before the first change, and what it cannot finish it undoes.
+before the first change, and what it cannot finish it undoes. One that a rollout
+asks for brings the rollout's ``lease``, without which nothing is changed, and what
+is to stand in the ledger before anything is.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache i
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import NginxDriver
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError, UnknownPool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    LeaseHeld,
+    RolloutError,
+    UnknownPool,
+)
+from ansible_collections.zerodrop.rollout.plugins.module_utils._fence import Fence
+from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import Moment
+from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operations import summary
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, BY_ROLLOUT, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
@@ -71,6 +81,7 @@ def pool_read(
         "pool_names": names,
         "pools": [balancer.read(name).to_dict() for name in (wanted or names)],
         "held_out": plain(marks.read()) if marks else {},
+        "ledger": _summary(marks) if marks else None,
     }
 
 
@@ -83,49 +94,59 @@ def pool_drain(
     from before the first change until they are put back; ``return_to`` has it,
     also for members that an earlier run held out and left so.
     """
-    work = _work(Drain, params, driver, clock)
+    fence = Fence.from_params(params, check)
+    work = _work(Drain, params, driver, clock, fence)
     drain = DrainOrder.from_params(params)
-    return _take_out(work, drain, _marks(params), check)
+    return _heard(fence, _take_out(work, drain, _marks(params), check, fence))
 
 
 def pool_return(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
     """Have the balancer judge members' health afresh, and wait for it; no new work yet."""
-    work = _work(Return, params, driver, clock)
+    fence = Fence.from_params(params, check)
+    work = _work(Return, params, driver, clock, fence)
     names = member_names(params)
     limit = _params.number(params, "timeout", 60.0, 0.0, DAY)
-    return work.bring_to_health(names, limit, interval_of(params), check)
+    if fence is not None:
+        fence.enter()
+    return _heard(fence, work.bring_to_health(names, limit, interval_of(params), check))
 
 
 def pool_put_back(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
     """Return members to given settings, step by step with a ramp, and look how they do under traffic."""
-    work = _work(Return, params, driver, clock)
+    fence = Fence.from_params(params, check)
+    work = _work(Return, params, driver, clock, fence)
     settings = settings_of(params.get("settings"))
     look, ramp = LookOrder.from_params(params.get("look")), RampOrder.from_params(params.get("ramp"))
     marks = _marks(params)
     if marks is not None and _params.given(params, "return_to") and not check:
-        marks.add(settings_of(params["return_to"], "return_to"))
+        marks.add(settings_of(params["return_to"], "return_to"), fence)
+    elif fence is not None:
+        fence.enter()
     result = work.put_back(settings, look, interval_of(params), check, ramp)
     if marks is not None and not check:
         held_out = marks.read()
         back = {name: one for name, one in settings.items() if "step" not in result["members"][name]}
         marks.remove(name for name, one in back.items() if held_out.get(name) == one)
-    return result
+    return _heard(fence, result)
 
 
 def pool_weigh(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
     """Set members' weights."""
-    work = _work(Work, params, driver, clock)
+    fence = Fence.from_params(params, check)
+    work = _work(Work, params, driver, clock, fence)
     weights = params.get("weights")
     if not isinstance(weights, Mapping) or not weights:
         raise BadInput(f"weights must name at least one member and its weight, got {weights!r}.")
     wanted = {member_name(name): _params.whole(weights, name, 0, 0, 65535) for name in weights}
-    return work.weigh(wanted, check)
+    if fence is not None:
+        fence.enter()
+    return _heard(fence, work.weigh(wanted, check))
 
 
 def pool_member(
@@ -161,6 +182,8 @@ def pool_member(
             raise BadInput("With a service, members return to the weight that they had.", "Leave out one of the two.")
 
     marks = _marks(params, by_hand=True)
+    if marks is not None and state not in (None, "ready"):
+        _nobody_rolls_out(marks)
     before = work.read(names)
     if share is not None:
         count = sum(not member.backup for member in before.members)
@@ -189,6 +212,18 @@ def pool_member(
     return {**result, **outcome(before, wanted)}
 
 
+def _nobody_rolls_out(marks: Marks) -> None:
+    """Taking members out beside a rollout would break the floor that it has planned with; raises ``LeaseHeld``."""
+    with marks.ledger.look() as tables:
+        lease = tables.lease() if tables else None
+    if lease is not None and lease.left(Moment.now()) > 0:
+        raise LeaseHeld(
+            f"A run works on this service: {lease.words()}. Nothing was changed.",
+            "Wait until it has ended, or ask it to stop with the playbook zerodrop.rollout.stop.",
+            lease=lease.to_dict(Moment.now()),
+        )
+
+
 def _return_to_marks(
     work: Return, before: Pool, names: Sequence[str], marks: Marks, limit: float, interval: float, check: bool
 ) -> dict[str, Any]:
@@ -212,9 +247,22 @@ def _open(params: Mapping[str, Any], clock: Clock) -> Driver:
     return DRIVERS[kind](params, clock)
 
 
-def _work(kind: type[_Kind], params: Mapping[str, Any], driver: Driver | None, clock: Clock | None) -> _Kind:
+def _work(
+    kind: type[_Kind], params: Mapping[str, Any], driver: Driver | None, clock: Clock | None, fence: Fence | None = None
+) -> _Kind:
     clock = clock or Clock()
-    return kind(pool_name(params.get("pool"), "pool"), driver or _open(params, clock), clock)
+    balancer = driver or _open(params, clock)
+    return kind(pool_name(params.get("pool"), "pool"), fence.around(balancer) if fence else balancer, clock)
+
+
+def _heard(fence: Fence | None, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, with what others asked of the run."""
+    return result if fence is None else {**result, "stop_asked": fence.stop}
+
+
+def _summary(marks: Marks) -> dict[str, Any] | None:
+    with marks.ledger.look() as tables:
+        return summary(tables) if tables else None
 
 
 def _share(params: Mapping[str, Any]) -> int | None:
@@ -232,14 +280,16 @@ def _marks(params: Mapping[str, Any], by_hand: bool = False) -> Marks | None:
     return Marks(params["service"], params.get("pool"), params.get("marks"), held_by)
 
 
-def _take_out(work: Drain, drain: DrainOrder, marks: Marks | None, check: bool) -> dict[str, Any]:
+def _take_out(
+    work: Drain, drain: DrainOrder, marks: Marks | None, check: bool, fence: Fence | None = None
+) -> dict[str, Any]:
     """Hold members out; with marks, what they return to is kept from before the first change."""
     if marks is None:
         return work.take_out(drain, check)
     return_to = marks.returning_to(work.read(drain.names), drain.names)
     known = set(marks.read())
     if not check:
-        marks.add(return_to)
+        marks.add(return_to, fence)
     try:
         result = work.take_out(drain, check)
     except RolloutError as error:

@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
-    BadInput,
-    InvalidConfiguration,
-    PermissionDenied,
-)
-from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool, Setting
 
 READY = Setting(Admin.READY, 7)
@@ -44,32 +39,25 @@ def test_a_member_that_is_ready_again_has_outlived_its_mark(marks: Marks) -> Non
     assert marks.returning_to(pool(web1=Admin.READY), ["web1"]) == {"web1": READY}
 
 
-def test_no_mark_leaves_no_file(marks: Marks) -> None:
+def test_reading_leaves_nothing_behind(marks: Marks, tmp_path: Path) -> None:
     assert marks.read() == {}
+    marks.remove(["web1"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_marks_are_removed_one_by_one(marks: Marks) -> None:
     marks.add({"web1": READY, "web2": READY})
     marks.remove(["web1", "web9"])
     assert marks.read() == {"web2": READY}
-    marks.remove(["web2"])
-    assert not Path(marks.path).exists()
-    assert list(Path(marks.path).parent.iterdir()) == []
 
 
-@pytest.mark.parametrize("broken", ["", "{", "[]", '{"web1": {"admin": "asleep", "weight": 1}}', '{"web1": 1}'])
-def test_a_broken_file_is_refused_and_kept(marks: Marks, broken: str) -> None:
+def test_each_pool_and_each_hand_has_its_own(marks: Marks, tmp_path: Path) -> None:
     marks.add({"web1": READY})
-    Path(marks.path).write_text(broken)
-    with pytest.raises(InvalidConfiguration, match="cannot be read"):
-        marks.add({"web2": READY})
-    assert Path(marks.path).read_text() == broken
-
-
-def test_a_disk_that_takes_nothing_is_refused(marks: Marks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_arguments: object, **_more: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(tempfile, "mkstemp", full)
-    with pytest.raises(PermissionDenied, match=r"cannot be written.*No space left"):
-        marks.add({"web1": READY})
+    folder = str(tmp_path / "zerodrop")
+    assert Marks("shop", "other", folder).read() == {}
+    by_hand = Marks("shop", "shop", folder, BY_HAND)
+    by_hand.add({"web2": OUT})
+    assert (marks.read(), by_hand.read()) == ({"web1": READY}, {"web2": OUT})
 
 
 @pytest.mark.parametrize(("service", "name"), [("../x", "shop"), ("shop", "a/b"), ("a b", "shop"), ("", "shop")])

@@ -28,6 +28,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UnknownMember,
     Unreachable,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
 
 
@@ -754,7 +755,7 @@ def test_members_return_to_what_they_were_before_they_were_taken_out(driver: Fak
     assert by_hand(driver, tmp_path, "ready")["changed"]
     assert {name: driver.members[name].setting for name in ("s1", "s2")} == before
     assert not by_hand(driver, tmp_path, "ready")["changed"]
-    assert not list(tmp_path.iterdir())
+    assert Marks("shop", "shop", str(tmp_path), BY_HAND).read() == {}
 
 
 def test_a_rollout_does_not_take_up_what_is_held_out_by_hand(driver: FakeDriver, tmp_path: Path) -> None:

@@ -1,0 +1,141 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run without its lease changes nothing, neither with its next operation nor with one that is under way."""
+
+from __future__ import annotations
+
+import inspect
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _fence
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Driver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseHeld, LeaseLost
+from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY_ROLLOUT, Ledger, RolloutEntry
+from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operations import lease_acquire, lease_stop
+from tests.unit.plugins.module_utils.test_pool_operations import FakeClock, FakeDriver, run
+
+LOOKS = {"from_params", "capabilities", "check_rights", "identity", "pools", "read", "glance", "work", "drains", "lasting"}
+BACK = {"s1": {"admin": "ready", "weight": 1}}
+CHANGES: dict[str, dict[str, Any]] = {
+    "pool_drain": {"members": ["s1"]},
+    "pool_return": {"members": ["s1"]},
+    "pool_put_back": {"settings": BACK},
+    "pool_weigh": {"weights": {"s1": 9}},
+}
+
+
+@pytest.fixture
+def driver() -> FakeDriver:
+    return FakeDriver(FakeClock())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    return str(tmp_path)
+
+
+def have(folder: str, holder: str = "a", over: str = "") -> dict[str, Any]:
+    params = {"service": "shop", "marks": folder, "holder": holder, "owner": holder, "reason": "rolling", "over": over}
+    lease: dict[str, Any] = lease_acquire(params, False)["lease"]
+    return lease
+
+
+def take_over(folder: str) -> None:
+    have(folder, "b", over="a")
+
+
+def fenced(folder: str, number: int = 1, holder: str = "a", phase: str = "draining") -> dict[str, Any]:
+    row = {"host": "web1", "phase": phase, "release_before": "1.0", "release": "2.0"}
+    lease = {"number": number, "holder": holder, "hosts": {"s1": "web1"}, "members": [row]}
+    return {"service": "shop", "marks": folder, "lease": lease}
+
+
+def test_every_method_of_a_driver_is_known_to_look_or_to_change() -> None:
+    methods = {name for name, _ in inspect.getmembers(Driver, callable) if not name.startswith("_")}
+    assert methods == LOOKS | set(_fence._CHANGES)
+
+
+def test_what_is_done_is_in_the_ledger_before_it_is_done(driver: FakeDriver, folder: str) -> None:
+    have(folder)
+    seen: list[Any] = []
+
+    def hold_out(pool: str, names: list[str]) -> None:
+        tables_path = Ledger("shop", folder).path
+        database = sqlite3.connect(f"file:{tables_path}?mode=ro", uri=True)
+        seen.append(database.execute("SELECT phase, safe FROM members").fetchall())
+        seen.append(database.execute("SELECT member, admin, weight, host FROM held").fetchall())
+        database.close()
+        FakeDriver.hold_out(driver, pool, names)
+
+    driver.hold_out = hold_out  # type: ignore[method-assign, assignment]
+    result = run("pool_drain", driver, members=["s1"], **fenced(folder))
+    assert seen == [[("draining", 1)], [("s1", "ready", 1, "web1")]]
+    assert result["stop_asked"] is None
+
+
+@pytest.mark.parametrize("operation", list(CHANGES))
+def test_without_its_lease_nothing_changes(driver: FakeDriver, folder: str, operation: str) -> None:
+    with pytest.raises(LeaseLost, match="no record"):
+        run(operation, driver, **CHANGES[operation], **fenced(folder))
+    have(folder)
+    have(folder, "b", over="a")
+    before = Path(Ledger("shop", folder).path).read_bytes()
+    with pytest.raises(LeaseLost, match="b \\(rolling"):
+        run(operation, driver, **CHANGES[operation], **fenced(folder))
+    assert driver.calls == []
+    assert Path(Ledger("shop", folder).path).read_bytes() == before
+    run(operation, driver, **CHANGES[operation], **fenced(folder, 2, "b"))
+
+
+def test_an_operation_under_way_changes_nothing_more_when_the_lease_is_taken_over(
+    driver: FakeDriver, folder: str
+) -> None:
+    """It would drain again after a reload; the one who has the lease now decides."""
+    have(folder)
+    driver.set("s1", in_flight=1)
+    driver.clock.after(1.0, lambda: take_over(folder))
+    driver.clock.after(2.0, driver.reload)
+    with pytest.raises(LeaseLost):
+        run("pool_drain", driver, members=["s1"], timeout=30, **fenced(folder))
+    assert driver.calls == [("hold_out", ("s1",))]
+    held = Ledger("shop", folder)
+    with held.look() as tables:
+        assert tables is not None
+        assert [each.member for each in tables.held(held_by=BY_ROLLOUT)] == ["s1"]  # the next run takes it up
+
+
+def test_an_operation_hears_that_its_run_is_to_stop(driver: FakeDriver, folder: str) -> None:
+    have(folder)
+    lease_stop({"service": "shop", "marks": folder, "by": "me"}, False)
+    assert run("pool_drain", driver, members=["s1"], **fenced(folder))["stop_asked"] == "me"
+
+
+def test_check_mode_needs_no_lease(driver: FakeDriver, folder: str) -> None:
+    assert run("pool_drain", driver, True, members=["s1"], **fenced(folder))["changed"]
+    assert not Ledger("shop", folder).exists()
+
+
+def test_by_hand_nothing_is_taken_out_beside_a_run(driver: FakeDriver, folder: str) -> None:
+    own: dict[str, Any] = {"service": "shop", "marks": folder, "members": ["s1"]}
+    run("pool_member", driver, state="drained", **own)
+    have(folder)
+    calls = list(driver.calls)
+    with pytest.raises(LeaseHeld, match="Nothing was changed"):
+        run("pool_member", driver, state="drained", **{**own, "members": ["s2"]})
+    assert driver.calls == calls
+    assert run("pool_member", driver, state="ready", **own)["changed"]  # giving capacity back harms nobody
+
+
+def test_reading_a_pool_tells_what_a_run_must_know(driver: FakeDriver, folder: str) -> None:
+    assert run("pool_read", driver, service="shop", marks=folder)["ledger"] is None
+    have(folder)
+    with Ledger("shop", folder).change() as tables:
+        tables.add_rollout(RolloutEntry("a", 1, "rolling", "a", "1.0", "2.0", {}, 0.0))
+    found = run("pool_read", driver, service="shop", marks=folder)["ledger"]
+    assert found["lease"]["holder"] == "a"
+    assert found["interrupted"]["to_version"] == "2.0"
