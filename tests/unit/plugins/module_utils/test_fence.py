@@ -19,7 +19,18 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operations import lease_acquire, lease_stop
 from tests.unit.plugins.module_utils.test_pool_operations import FakeClock, FakeDriver, run
 
-LOOKS = {"from_params", "capabilities", "check_rights", "identity", "pools", "read", "glance", "work", "drains", "lasting"}
+LOOKS = {
+    "from_params",
+    "capabilities",
+    "check_rights",
+    "identity",
+    "pools",
+    "read",
+    "glance",
+    "work",
+    "drains",
+    "lasting",
+}
 BACK = {"s1": {"admin": "ready", "weight": 1}}
 CHANGES: dict[str, dict[str, Any]] = {
     "pool_drain": {"members": ["s1"]},
