@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -16,8 +19,9 @@ from ansible.inventory.manager import InventoryManager
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, preflight
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, preflight
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
@@ -43,6 +47,9 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     Settings,
 )
 
+_PAUSE = 0.2
+_grace.install()  # this is loaded in the playbook's own process before a task is forked
+
 
 class ActionModule(ActionBase):
     """Hands each phase what it needs and turns what comes back into a task's result."""
@@ -64,6 +71,7 @@ class ActionModule(ActionBase):
         self._vars: dict[str, Any] = task_vars or {}
         self._check = bool(self._task.check_mode)
         self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
+        _end_with_parent()
         try:
             result = _PHASES[arguments["name"]](self)
         except RolloutError as error:
@@ -86,6 +94,9 @@ class ActionModule(ActionBase):
             except RolloutError as error:
                 return self._refused(variables, error)
             record.save()
+            if record.batches and not self._check:
+                record.keeper = self._start_keeper(settings, record.path)
+                record.save()
             plan = {
                 "path": record.path,
                 "settings": variables,
@@ -99,7 +110,8 @@ class ActionModule(ActionBase):
             if not settings.ready_method or not record.batches:
                 return {"msg": summary, "plan": plan}
             self._display.display(summary)
-            changed = self._roll(settings, remote, record, source)
+            with record.at_work():
+                changed = self._roll(settings, remote, record, source)
         if record.stop is None:
             return {"changed": changed, "msg": "", "plan": plan}  # each phase has said what it did
         return {
@@ -109,6 +121,21 @@ class ActionModule(ActionBase):
             "code": record.stop.code,
             "plan": plan,
         }
+
+    def _start_keeper(self, settings: Settings, path: str) -> int:
+        """Have somebody put members back if this playbook ends too early."""
+
+        def act(why: str) -> str:
+            _keeper.quiet(self._display)
+            record = Record.load(path)
+            with record.at_work():
+                record = Record.load(path)
+                remote = Remote(self._vars, self._task, self._play_context, self._templar, lasting=True, grace=2.0)
+                with remote:
+                    cancel.cancel(settings, remote, record, why)
+                    return _close(settings, remote, record)[0]
+
+        return _keeper.start(os.getppid(), act)
 
     def _roll(self, settings: Settings, remote: Remote, record: Record, source: str) -> bool:
         try:
@@ -210,7 +237,8 @@ class ActionModule(ActionBase):
         batches = record.batches if direction == FORWARD else record.back_batches
         batch = Batch(tuple(batches[int(number) - 1]), back=direction == BACK)
         phases = Phases(settings, self._remote, record, batch, self._check)
-        outcome: Outcome = run_phase(phases, run)
+        with record.at_work():
+            outcome: Outcome = run_phase(phases, run)
         result: dict[str, Any] = {
             "changed": outcome.changed,
             "msg": f"{coordinator}: {outcome.message}",
@@ -256,18 +284,19 @@ class ActionModule(ActionBase):
             message = facts.get("refused", "the rollout never began")
             return {"msg": message, "outcome": "refused", "sentence": message}
         record = Record.load(facts["path"])
-        witness = end_witness(record)
         if record.stop is not None and record.stop.phase == "preflight":
-            data = ending.refusal_report(record)
+            end_witness(record)
+            message, data, path = _written(record, ending.refusal_report(record))
         else:
             settings = STRATEGIES[record.strategy].from_vars(facts["settings"])
             Fleet(settings, self._remote, record, self._check).revive()
-            data = ending.report(settings, record, self._remote, witness)
-        path = ending.write_report(record, data)
+            message, data, path = _close(settings, self._remote, record)
+        if record.keeper:
+            _keeper.end(record.keeper)
         stats = {f"rollout_{name}": data[name] for name in ending.STATS}
         stats["rollout_report"] = path
         return {
-            "msg": f"{data['sentence']}\nReport: {path}",
+            "msg": message,
             "outcome": data["outcome"],
             "sentence": data["sentence"],
             "report": path,
@@ -282,6 +311,28 @@ class ActionModule(ActionBase):
         facts = self._facts()
         record = Record.load(facts["path"])
         return record, STRATEGIES[record.strategy].from_vars(facts["settings"])
+
+
+def _close(settings: Settings, remote: Remote, record: Record) -> tuple[str, dict[str, Any], str]:
+    """The report of a rollout that has come to its end: what the user is told, the report, and where it is."""
+    return _written(record, ending.report(settings, record, remote, end_witness(record)))
+
+
+def _written(record: Record, data: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    path = ending.write_report(record, data)
+    return f"{data['sentence']}\nReport: {path}", data, path
+
+
+def _end_with_parent() -> None:
+    """End when the playbook is gone: its tasks outlive it otherwise, and would go on with the fleet."""
+    playbook = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == playbook:
+            time.sleep(_PAUSE)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _PHASES = {

@@ -142,12 +142,18 @@ class LedgerBroken(RolloutError):
     code = "ledger"
 
 
+class Cancelled(RolloutError):
+    """Somebody ended the run before its end."""
+
+    code = "cancelled"
+
+
 _BY_CODE = {
     error.code: error
     for error in (
         RolloutError, BadInput, Unreachable, PermissionDenied, UnknownPool, UnknownMember,
         Refused, BadReply, InvalidConfiguration, ChangedByOther, TimedOut, FloorBroken,
-        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, LedgerBroken,
+        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, LedgerBroken, Cancelled,
     )
 }  # fmt: skip
 

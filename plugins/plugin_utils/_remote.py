@@ -82,13 +82,20 @@ class Remote:
     """
 
     def __init__(
-        self, task_vars: Mapping[str, Any], task: Any, play_context: Any, templar: Any, lasting: bool = False
+        self,
+        task_vars: Mapping[str, Any],
+        task: Any,
+        play_context: Any,
+        templar: Any,
+        lasting: bool = False,
+        grace: float = GRACE_SECONDS,
     ) -> None:
         self._hostvars = task_vars["hostvars"]
         self._task = task
         self._play_context = play_context
         self._templar = templar
         self._lasting = lasting
+        self._grace = grace
         self._sessions: dict[str, Session] = {}
 
     def __enter__(self) -> Remote:
@@ -119,7 +126,7 @@ class Remote:
             thread.start()
             threads[host] = thread
         for host, thread in threads.items():
-            left = started + calls[host].limit + GRACE_SECONDS - time.monotonic()
+            left = started + calls[host].limit + self._grace - time.monotonic()
             thread.join(max(0.0, left))
         result = {}
         for host in calls:

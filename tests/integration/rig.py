@@ -208,6 +208,8 @@ class Rig:
         self.lab = up
         self.folder = folder
         self._runs = itertools.count(1)
+        self._playbook: subprocess.Popen[str] | None = None
+        self._reports: Path | None = None
         self._faulted: set[str] = set()
 
     @property
@@ -285,6 +287,7 @@ class Rig:
                 text=True,
                 start_new_session=True,
             )
+            self._playbook, self._reports = process, Path(values["rollout_report_dir"])
             try:
                 output, _none = process.communicate(timeout=timeout)
             except BaseException as error:
@@ -295,6 +298,26 @@ class Rig:
         found = sorted(Path(values["rollout_report_dir"]).glob("*/report.json"))
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in found]
         return Run(process.returncode, output, reports, folder, seconds)
+
+    def signal(self, number: int, group: bool = False) -> None:
+        """Tell the playbook that runs to end: it alone, or its whole group as a terminal and AWX do."""
+        assert self._playbook is not None
+        if self._playbook.poll() is None:
+            (os.killpg if group else os.kill)(self._playbook.pid, number)
+
+    def member_is(self, host: str, *states: str, out: bool = True) -> Callable[[], bool]:
+        """A look whether the run's own record has a member in one of these states, while it is out of service."""
+
+        def look() -> bool:
+            for path in self._reports.glob("*/record.json") if self._reports else ():
+                try:
+                    member = json.loads(path.read_text(encoding="utf-8"))["members"][host]
+                except (OSError, ValueError):
+                    return False
+                return member["state"] in states and (member["out_at"] is not None) is out
+            return False
+
+        return look
 
     # -- load -------------------------------------------------------------------
 

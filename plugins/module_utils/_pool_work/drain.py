@@ -141,7 +141,7 @@ class Drain(Work):
         deadline = self.clock.now() + drain.session_grace
         reloads = 0
         while self.clock.now() < deadline:
-            self.clock.sleep(min(_GRACE_SAMPLE, max(0.001, deadline - self.clock.now())))
+            self.pause(min(_GRACE_SAMPLE, max(0.001, deadline - self.clock.now())))
             now = self.driver.identity()
             if now != identity:
                 reloads += 1
@@ -191,7 +191,7 @@ class Drain(Work):
                     return
                 deadline = again
             if confirmed:
-                self.clock.sleep(drain.interval)  # a few confirmations, however expensive
+                self.pause(drain.interval)  # a few confirmations, however expensive
             else:
                 self.rest(drain.interval)
 

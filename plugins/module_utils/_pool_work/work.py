@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _caller
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, ChangedByOther, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool, Setting
@@ -90,4 +91,9 @@ class Work:
         """Wait for the next sample, longer where sampling itself is expensive (thousands of members)."""
         used = self.clock.cpu()
         cost, self._used = used - self._used, used
-        self.clock.sleep(min(max(interval, cost / _SHARE_OF_A_CORE), max(interval, _SLOWEST_SAMPLE)))
+        self.pause(min(max(interval, cost / _SHARE_OF_A_CORE), max(interval, _SLOWEST_SAMPLE)))
+
+    def pause(self, seconds: float) -> None:
+        """Wait; raises ``Unreachable`` when whoever asked for this work is gone, so that it undoes what it can."""
+        _caller.require("work on the pool")
+        self.clock.sleep(seconds)

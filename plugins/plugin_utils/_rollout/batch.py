@@ -154,27 +154,38 @@ class Phases:
         name, reply = next(iter(failed.items()))
         error = _named(name, reply.error)
         before = {balancer: each.result["before"] for balancer, each in replies.items() if each.ok}
-        if before and not self.check:
-            calls = self.fleet.calls("pool_put_back", hosts, _UNDO_LIMIT, settings=before, look=_UNDO_LOOK)
-            undone = self.remote.run(calls)
-            stuck = [balancer for balancer, each in undone.items() if not each.ok]
-            for member in self.members() if stuck else []:
-                member.state = "left_out"
-                member.trouble = f"still out of service on {', '.join(stuck)}"
-        for member in self.members("untouched", "finished", "drained"):
-            self._is_back(member)
+        self.undo(self.members(), before)
         self.record.halt("drain", error, list(hosts))
         return Outcome(f"not drained: {error}", changed=False, error=error)
 
-    def _settings_before(self, hosts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    def undo(
+        self, members: Sequence[MemberRecord], before: Mapping[str, Mapping[str, Any]], limit: float = _UNDO_LIMIT
+    ) -> None:
+        """Members on which nothing was done serve again as they did; ``before`` says how, by place."""
+        if before and not self.check:
+            look = {**_UNDO_LOOK, "timeout": limit}
+            calls = self.fleet.calls(
+                "pool_put_back", [member.host for member in members], limit, settings=before, look=look
+            )
+            undone = self.remote.run(calls)
+            stuck = [balancer for balancer, each in undone.items() if not each.ok]
+            for member in members if stuck else []:
+                member.state = "left_out"
+                member.trouble = f"still out of service on {', '.join(stuck)}"
+        for member in members:
+            if member.state in ("untouched", "finished", "drained"):
+                self._is_back(member)
+
+    def settings_before(self, hosts: Sequence[str]) -> dict[str, dict[str, Any]]:
         """By balancer and by its name of the member: what to return to."""
         members = [self.record.members[host] for host in hosts]
-        return {
+        found = {
             balancer: {
                 member.names[balancer]: member.before[balancer] for member in members if balancer in member.before
             }
             for balancer in self.record.balancers
         }
+        return {balancer: settings for balancer, settings in found.items() if settings}
 
     # -- upgrade ----------------------------------------------------------------
 
@@ -338,7 +349,7 @@ class Phases:
                 "timeout": self.settings.look_timeout,
                 "max_errors": self.settings.look_max_errors,
             }
-            settings = {place: each for place, each in self._settings_before(hosts).items() if place in places}
+            settings = {place: each for place, each in self.settings_before(hosts).items() if place in places}
             ramp, limit = ramp_params(self.settings), self.settings.look_timeout + ramp_limit(self.settings)
             calls = self.fleet.calls("pool_put_back", hosts, limit, settings=settings, look=look, ramp=ramp)
             found = self.remote.run(calls, self.check)
@@ -403,8 +414,9 @@ class Phases:
         if member.out_at is not None:
             member.out_seconds += self.record.now() - member.out_at
             member.out_at = None
-        if member.state in ("drained",):
-            member.state = "untouched"
+        if member.state == "drained":
+            goes_back = self.batch.back and member.release == self.record.to_version
+            member.state = "finished" if goes_back else "untouched"
 
     def _set_aside(self, member: MemberRecord, phase: str, error: RolloutError) -> RolloutError:
         """A member that does not go on with its batch; the rollout stops with the first reason."""

@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import take_lock
+
+_PATIENCE = 2.0  # seconds for a process that was told to end
 
 
 def new_id(at: float) -> str:
@@ -115,6 +120,7 @@ class Record:
     last_old_at: float | None = None  # last member with the old version taken out
     last_new_at: float | None = None  # last member with the new version taken out again
     path: str = ""
+    keeper: int = 0  # the process that cancels the rollout when the playbook ends too early
 
     def place(self, name: str) -> Place:
         return self.places.get(name) or Place(name, 0, self.floor)
@@ -161,6 +167,20 @@ class Record:
             members={},
             stop=Stop(error.code, "preflight", error.message, error.hint),
         )
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Work on the fleet as the only process of this run; one that was told to end and does not is ended."""
+        with open(os.path.join(os.path.dirname(self.path), "at-work"), "a+", encoding="utf-8") as file:
+            if not take_lock(file.fileno(), _PATIENCE):
+                file.seek(0)
+                with suppress(ValueError, ProcessLookupError):
+                    os.kill(int(file.read()), signal.SIGKILL)
+                take_lock(file.fileno(), _PATIENCE)
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
 
     def save(self) -> None:
         folder = os.path.dirname(self.path)

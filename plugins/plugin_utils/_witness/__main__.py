@@ -13,14 +13,12 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._processes import alive
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.libraries import (
     MissingLibraryError,
     need_libraries,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.runner import (
-    Witness,
-    alive,
-)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.runner import Witness
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.schedule import Kind
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.settings import (
     SettingsError,

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._processes import alive
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.classify import Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.clients import Clients
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.connector import tls_context
@@ -262,28 +263,6 @@ class Witness:
                 log_error=self._log.error,
             ),
         )
-
-
-def alive(pid: int) -> bool:
-    """Whether the process that wants this run is still there."""
-    if os.getppid() == pid:
-        return True
-    try:
-        # A process that has ended but was not waited for answers to signals; it is gone to us.
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        if os.path.isdir("/proc/self"):
-            return False
-    except (OSError, IndexError):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 async def run_async(settings: WitnessSettings, *, on_record: Callable[[Record], None] | None = None) -> Summary:
