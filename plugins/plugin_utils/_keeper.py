@@ -25,10 +25,11 @@ from typing import Any, NoReturn
 
 from ansible import constants as C
 
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._processes import alive
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._processes import alive, stopped
 
 LEAVE, ACT = signal.SIGTERM, signal.SIGUSR1
 _PAUSE = 0.1
+_EVERY = 1.0
 
 
 def note() -> Path:
@@ -36,17 +37,27 @@ def note() -> Path:
     return Path(C.DEFAULT_LOCAL_TMP) / "zerodrop-keeper.json"
 
 
-def start(playbook: int, act: Callable[[str], str]) -> int:
-    """Start it and return its process; ``act`` is given why, and returns what the user is to be told."""
+def start(playbook: int, act: Callable[[str], str], meanwhile: Callable[[], None] = lambda: None) -> int:
+    """Start it and return its process.
+
+    ``act`` is given why, and returns what the user is to be told; ``meanwhile`` is called about once a second as long
+    as the playbook runs, but not while it is stopped.
+    """
+    told = {LEAVE, ACT, signal.SIGINT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, told)  # until it knows what they mean to it
     process = os.fork()
     if process:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         note().write_text(json.dumps({"process": process}), encoding="utf-8")
         return process
     try:
         _let_go()
-        why = _wait(playbook)
+        why = _wait(playbook, meanwhile)
         if why:
-            said = act(why)
+            try:
+                said = act(why)
+            except Exception as error:  # nobody else is left who could say it
+                said = f"It went wrong: {type(error).__name__}: {error}"
             with suppress(OSError):
                 note().with_suffix(".said").write_text(said, encoding="utf-8")
     finally:
@@ -79,15 +90,20 @@ def act_now(limit: float) -> str | None:
         return "It could not say what it did; run the playbook recover."
 
 
-def _wait(playbook: int) -> str:
+def _wait(playbook: int, meanwhile: Callable[[], None]) -> str:
     """Why it must act; empty when it must not."""
     told: list[str] = []
     signal.signal(LEAVE, lambda *_args: _leave())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(ACT, lambda *_args: told.append("the playbook was told to end"))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {LEAVE, ACT, signal.SIGINT})
+    due = time.monotonic()
     while not told:
         if not alive(playbook):
             return "the playbook ended before its rollout did"
+        if time.monotonic() >= due and not stopped(playbook):
+            meanwhile()
+            due = time.monotonic() + _EVERY
         time.sleep(_PAUSE)
     signal.signal(LEAVE, signal.SIG_IGN)
     return told[0]

@@ -13,19 +13,30 @@ def alive(pid: int) -> bool:
     """Whether a process is there and has not ended; one that was not waited for is gone to us."""
     if os.getppid() == pid:
         return True
-    try:
-        # A process that has ended but was not waited for answers to signals.
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        if os.path.isdir("/proc/self"):
+    state = _state(pid)
+    if state is None:  # no Linux
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
             return False
-    except (OSError, IndexError):
+        except PermissionError:
+            return True
         return True
+    # A process that has ended but was not waited for answers to signals.
+    return state not in ("", "Z", "X")
+
+
+def stopped(pid: int) -> bool:
+    """Whether a process was stopped and may go on one day."""
+    return _state(pid) in ("T", "t")
+
+
+def _state(pid: int) -> str | None:
+    """The letter that Linux has for its state; empty where there is no such process, None where nobody says."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return "" if os.path.isdir("/proc/self") else None
+    except (OSError, IndexError):
+        return "?"

@@ -30,7 +30,9 @@ def by_archive(rig: Rig) -> dict[str, Any]:
     return {**rig.archive("2.0", start_delay=1.0), "rollout_batches": [2], "rollout_health_version_key": "version"}
 
 
-def cancel(rig: Rig, when: Callable[[], bool], number: int, group: bool, *settings: dict[str, Any]) -> tuple[Run, float]:
+def cancel(
+    rig: Rig, when: Callable[[], bool], number: int, group: bool, *settings: dict[str, Any]
+) -> tuple[Run, float]:
     """A run that gets a signal at a moment; how long it took to end after that."""
     sent: list[float] = []
 
