@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _params, _switch
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.module_utils._fence import STOP, Fence
 from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import Lease, Moment, Wish, acquire, release
@@ -49,13 +49,17 @@ def summary(tables: Tables) -> dict[str, Any]:
     return {
         "lease": lease.to_dict(Moment.now()) if lease else None,
         "stop": tables.flag(STOP),
+        "switched": tables.flag(_switch.FLAG),
         "interrupted": asdict(interrupted) if interrupted else None,
         "members": {host: asdict(each) for host, each in tables.members().items()},
     }
 
 
 def lease_acquire(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
-    """Have the lease of the service on this balancer; raises ``LeaseHeld``. Changes nothing with ``check``."""
+    """Have the lease of the service on this balancer; raises ``LeaseHeld``. Changes nothing with ``check``.
+
+    With a ``switch`` the dead man's switch is armed for it; ``no_switch`` says why it is not, where it cannot be.
+    """
     wish = Wish(
         number=_params.whole(params, "number", 0, 0, 2**53),
         holder=_required(params, "holder"),
@@ -76,7 +80,9 @@ def lease_acquire(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         if old is None or old.holder != wish.holder:
             tables.clear_flags()
             tables.event(now.wall, lease.number, wish.holder, _how(old, lease, now))
-        return {"changed": True, "lease": lease.to_dict(now)}
+    switch = params.get("switch")
+    reason = _switch.arm(ledger, lease.number, lease.holder, switch) if switch else ""
+    return {"changed": True, "lease": lease.to_dict(now), "no_switch": reason}
 
 
 def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -104,6 +110,8 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         lease = tables.lease()
         if params.get("release") and lease is not None:
             tables.set_lease(release(lease, now))
+    if params.get("release"):
+        _switch.disarm(fence.ledger, fence.number)
     return {"changed": True, "stop": fence.stop}
 
 

@@ -27,6 +27,7 @@ OPERATIONS: Mapping[str, str] = {
     "ledger_note": "_ledger_operations",
     "lease_acquire": "_ledger_operations",
     "lease_stop": "_ledger_operations",
+    "switch_fire": "_switch_fire",
     "release_info": "_release",
     "release_stage": "_release",
     "release_switch": "_release",

@@ -66,7 +66,7 @@ def pool_read(
     """What the balancer can do, its pools' names, and the pools (one, or all)."""
     wanted = [pool_name(params["pool"], "pool")] if _params.given(params, "pool") else None
     rights = _params.flag(params, "rights", False)
-    balancer = driver or _open(params, clock or Clock())
+    balancer = driver or open_driver(params, clock or Clock())
     capabilities = balancer.capabilities()
     if rights:
         balancer.check_rights()
@@ -240,7 +240,7 @@ def _return_to_marks(
 # --- parameters ---
 
 
-def _open(params: Mapping[str, Any], clock: Clock) -> Driver:
+def open_driver(params: Mapping[str, Any], clock: Clock) -> Driver:
     kind = params.get("driver") or HAProxyDriver.kind
     if kind not in DRIVERS:
         raise BadInput(f"There is no driver {kind!r}.", f"There is {', '.join(DRIVERS)}.")
@@ -251,7 +251,7 @@ def _work(
     kind: type[_Kind], params: Mapping[str, Any], driver: Driver | None, clock: Clock | None, fence: Fence | None = None
 ) -> _Kind:
     clock = clock or Clock()
-    balancer = driver or _open(params, clock)
+    balancer = driver or open_driver(params, clock)
     return kind(pool_name(params.get("pool"), "pool"), fence.around(balancer) if fence else balancer, clock)
 
 
