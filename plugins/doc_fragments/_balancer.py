@@ -41,6 +41,19 @@ options:
       - Without it only the current worker is looked at. What older workers still serve is then not counted, and
         a change made in the very moment of a reload may be missed.
     type: str
+  lasting:
+    description:
+      - Whether a change must outlive a reload and a restart of HAProxy. Its state file is kept in step where its configuration
+        reads one (C(server-state-file) with C(load-server-state-from-file)). Where it does not, C(disabled) is written on the line
+        of a server that is held out, with a comment that names this collection, and taken away when the server comes back. Nothing
+        else of the file changes, C(haproxy -c) must take it, and nothing is reloaded.
+      - V(require) refuses a change that cannot be made to last, as with C(server-template) or a file that may not be written.
+      - V(accept) makes it last where that is possible, and goes on where it is not.
+      - V(never) writes no file. A reload then brings back what was held out.
+      - Changes of nginx last in any case. Weights outlive a reload of HAProxy only with a state file.
+    type: str
+    choices: [require, accept, never]
+    default: accept
   manager_url:
     description:
       - The address of Apache's balancer manager, as it is reached on the balancer itself.

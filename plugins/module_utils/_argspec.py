@@ -16,6 +16,7 @@ BALANCER: Mapping[str, Any] = {
     "driver": {"type": "str", "choices": ["haproxy", "nginx", "apache"], "default": "haproxy"},
     "socket": {"type": "str"},
     "master_socket": {"type": "str"},
+    "lasting": {"type": "str", "choices": ["require", "accept", "never"], "default": "accept"},
     "manager_url": {"type": "str"},
     "nginx_config": {"type": "str"},
     "nginx_binary": {"type": "str"},

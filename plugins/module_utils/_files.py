@@ -8,12 +8,20 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import PermissionDenied, TimedOut
+
+LOCK_FOLDER = "/run/zerodrop"
+
+_LOCK_PAUSE = 0.02
 _LABEL = "security.selinux"
 
 
@@ -60,6 +68,31 @@ def take_lock(handle: int, limit: float, pause: float = 0.05, now: Callable[[], 
             if now() >= deadline:
                 return False
         time.sleep(pause)
+
+
+@contextmanager
+def configuration_lock(
+    kind: str, config: str, limit: float, now: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
+    """Let one change of this balancer's files at a time go on, whichever service it is for; ends with its holder."""
+    name = hashlib.sha256(os.path.realpath(config).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    path = f"{LOCK_FOLDER}/{kind}-{name}.lock"
+    try:
+        os.makedirs(LOCK_FOLDER, mode=0o755, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise PermissionDenied(
+            f"The lock {path} cannot be had: {error.strerror}.", "Become root on the balancer."
+        ) from None
+    try:
+        if not take_lock(handle, limit, _LOCK_PAUSE, now):
+            raise TimedOut(
+                f"Another change of {config} has been going on for {limit:g} s; nothing was changed.",
+                "See which process holds the lock " + path + ", then run this again.",
+            )
+        yield
+    finally:
+        os.close(handle)
 
 
 def _replace(path: str, content: bytes, rights: Callable[[int], None]) -> None:

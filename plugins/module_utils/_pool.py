@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -133,7 +134,8 @@ class Pool:
 
     def at_address(self, address: str, port: int | None = None) -> list[Member]:
         """The members at this address (and port)."""
-        return [m for m in self.members if m.address == address and (port is None or m.port == port)]
+        wanted = _same_form(address)
+        return [m for m in self.members if _same_form(m.address) == wanted and (port is None or m.port == port)]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -149,3 +151,11 @@ class Pool:
     def from_dict(cls, data: Mapping[str, Any]) -> Pool:
         members = tuple(Member.from_dict(member) for member in data["members"])
         return cls(**{**data, "members": members, "counters": Counters(**data.get("counters", {}))})
+
+
+def _same_form(address: str) -> str:
+    """An IP address as it is written most shortly; anything else as it is."""
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        return address

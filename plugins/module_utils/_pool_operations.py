@@ -82,6 +82,7 @@ def pool_read(
         "pools": [balancer.read(name).to_dict() for name in (wanted or names)],
         "held_out": plain(marks.read()) if marks else {},
         "ledger": _summary(marks) if marks else None,
+        "lasting": {name: balancer.lasting(name) for name in wanted or names} if rights else {},
     }
 
 
@@ -290,6 +291,9 @@ def _take_out(
     known = set(marks.read())
     if not check:
         marks.add(return_to, fence)
+        if known:
+            # A run that was killed may have held them out without making it last.
+            work.driver.save(work.pool, [name for name in drain.names if name in known])
     try:
         result = work.take_out(drain, check)
     except RolloutError as error:

@@ -210,12 +210,34 @@ def mixed_versions_seconds(first_new: float | None, last_old: float | None) -> f
     return max(0.0, math.fsum((last_old, -first_new)))
 
 
-def pool_differences(pools: Mapping[str, Sequence[str]]) -> str:
-    """Members that not every balancer has, as rows for people; empty when all agree."""
-    everywhere = set.intersection(*(set(names) for names in pools.values())) if pools else set()
-    rows = []
-    for name in sorted(set().union(*pools.values()) - everywhere):
-        holders = [balancer for balancer, names in pools.items() if name in names]
-        lacking = [balancer for balancer in pools if balancer not in holders]
-        rows.append(f"{name}: on {', '.join(holders)}, not on {', '.join(lacking)}")
-    return "\n".join(rows)
+def pool_differences(pools: Mapping[str, Mapping[str, str]]) -> str:
+    """Members that are not the same on every balancer, as a table for people; empty when all agree.
+
+    ``pools`` are the balancers' members by name, each with where it is. One that stands under
+    another name on one of them is said to be so.
+    """
+    names = dict.fromkeys(name for members in pools.values() for name in members)
+    rows = [[name, *(members.get(name, "missing") for members in pools.values())] for name in names]
+    rows = [row for row in rows if len(set(row[1:])) > 1]
+    if not rows:
+        return ""
+    table = [["member", *pools], *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(pools) + 1)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join([*lines, *_renamed(pools, [row[0] for row in rows])])
+
+
+def _renamed(pools: Mapping[str, Mapping[str, str]], names: Sequence[str]) -> list[str]:
+    """Which of these names are one member: at one place, on different balancers."""
+    at: dict[str, dict[str, list[str]]] = {}
+    for balancer, members in pools.items():
+        for name in names:
+            if name in members:
+                at.setdefault(members[name], {}).setdefault(name, []).append(balancer)
+    return [
+        f"{where} has different names: "
+        + ", ".join(f"{name} on {' and '.join(on)}" for name, on in found.items())
+        + "."
+        for where, found in at.items()
+        if len(found) > 1
+    ]

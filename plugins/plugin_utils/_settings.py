@@ -25,10 +25,11 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amou
 PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
 PER_POOL = (
-    *("balancers", "pool", "driver", "socket", "master_socket"),
+    *("balancers", "pool", "driver", "socket", "master_socket", "lasting"),
     *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
 )
 ROLLING, MAINTAIN = "rolling", "maintain"
+LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package")
 
 Check = Callable[[Any, str], Any]
@@ -196,6 +197,7 @@ class Settings:
     version: str = setting(named(_names.version))
     socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
     master_socket: str = setting(master_socket, "")
+    lasting: str = setting(choice(*LASTING), "require")
     nginx_config: str = setting(named(_names.absolute_path), "/etc/nginx/nginx.conf")
     nginx_binary: str = setting(named(_names.absolute_path), "/usr/sbin/nginx")
     nginx_pid_file: str = setting(optional(named(_names.absolute_path)), "")

@@ -63,6 +63,7 @@ class HAProxy(Balancer):
         if not (self.folder / "admin.sock").exists():
             return False
         driver = self.driver()
+        driver.check_rights()  # both sockets answer: a reload before that would be lost
         members = [member for pool in self._checked for member in driver.read(pool).members]
         return all(member.health.value == "up" or member.admin.value == "out" for member in members)
 

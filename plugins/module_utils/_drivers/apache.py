@@ -163,6 +163,11 @@ class ApacheDriver(Driver):
             "at the wanted weight",
         )
 
+    def lasting(self, pool: str) -> str:
+        return (
+            f"A graceful reload of Apache undoes what is changed in {pool}: its balancer manager works on memory alone."
+        )
+
     def cut(self, pool: str, names: Sequence[str]) -> int:
         raise Refused(
             "Apache cannot end what is in flight on a member.",

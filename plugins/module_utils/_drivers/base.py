@@ -145,6 +145,10 @@ class Driver(abc.ABC):
         check is draining and ``unchecked``.
         """
 
+    def lift(self, pool: str, names: Sequence[str]) -> None:
+        """Bring up members in service that are down though nothing would ever find them up; others stay as they are."""
+        return
+
     @abc.abstractmethod
     def put_back(self, pool: str, names: Sequence[str]) -> None:
         """New work for these members from now on. The caller has seen to their health."""
@@ -153,10 +157,10 @@ class Driver(abc.ABC):
     def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
         """Set members' weights."""
 
-    def save(self, pool: str) -> None:
-        """Make the members' present state outlive a reload and a restart, where this balancer can.
+    def save(self, pool: str, names: Sequence[str]) -> None:
+        """Make it outlive a reload and a restart that we hold these members out, where this balancer can.
 
-        A driver does so itself with every change; raises ``Refused`` when what was changed cannot be kept. One whose
+        A driver does so itself with every change; this is for what an earlier run did not get to. One whose
         changes are made in its configuration has nothing to do here.
         """
         return

@@ -39,14 +39,21 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UnknownMember,
     UnknownPool,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import persist, replies
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import lasting, persist, replies
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.runtime import (
     ANSWER_LIMIT,
     RELOAD_LIMIT,
     RuntimeSocket,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import (
+    Admin,
+    Counters,
+    Health,
+    Member,
+    Pool,
+    Setting,
+)
 
 SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy-master.sock"
@@ -113,7 +120,9 @@ class HAProxyDriver(Driver):
         clock: Clock | None = None,
         notes: tuple[str, ...] = (),
         answer_limit: float = ANSWER_LIMIT,
+        keep: str = lasting.ACCEPT,
     ) -> None:
+        self._keep = keep
         self._clock = clock or Clock()
         self._socket = RuntimeSocket(socket, "The runtime socket", self._clock, answer_limit)
         self._master: RuntimeSocket | None = None
@@ -137,7 +146,10 @@ class HAProxyDriver(Driver):
                 notes = (f"There is no master socket {MASTER_SOCKET} that this user may open.",)
         elif master_socket == "":
             notes = ("The master socket is switched off.",)
-        return cls(socket, master_socket, clock, notes)
+        keep = params.get("lasting") or lasting.ACCEPT
+        if keep not in lasting.CHOICES:
+            raise BadInput(f"lasting must be one of {', '.join(lasting.CHOICES)}, got {keep!r}.")
+        return cls(socket, master_socket, clock, notes, keep=keep)
 
     # --- what there is ---
 
@@ -235,6 +247,7 @@ class HAProxyDriver(Driver):
             lambda server, name, target: [*_agent_off(server, target), f"set server {target} state drain"],
             lambda server: bool(server.admin_bits & replies.FORCED_DRAIN),
             "draining",
+            out=True,
         )
 
     def hold_out(self, pool: str, names: Sequence[str]) -> None:
@@ -244,6 +257,7 @@ class HAProxyDriver(Driver):
             lambda server, name, target: [*_agent_off(server, target), f"set server {target} state maint"],
             lambda server: bool(server.admin_bits & replies.FORCED_MAINT),
             "in maintenance",
+            out=True,
         )
 
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
@@ -255,7 +269,23 @@ class HAProxyDriver(Driver):
             return lines
 
         # Not `maint` with `health down`: that is accepted and ignored. Not `ready` first: that serves before the check.
-        self._change(pool, names, commands, lambda server: bool(server.admin_bits & replies.FORCED_DRAIN), "draining")
+        self._change(
+            pool,
+            names,
+            commands,
+            lambda server: bool(server.admin_bits & replies.FORCED_DRAIN),
+            "draining",
+            out=True,
+            required=False,  # on the way back, also of what was refused
+        )
+
+    def lift(self, pool: str, names: Sequence[str]) -> None:
+        def commands(server: replies.ServerState, tracked_by: str, target: str) -> list[str]:
+            # A state file can say `stopped` of a server without a check, and then `state ready` changes nothing.
+            stuck = server.operation == replies.STOPPED and not server.admin_bits & replies.ANY_MAINT
+            return [f"set server {target} health up"] if stuck and not server.checked and not tracked_by else []
+
+        self._change(pool, names, commands, lambda server: True, "up")
 
     def put_back(self, pool: str, names: Sequence[str]) -> None:
         def commands(server: replies.ServerState, tracked_by: str, target: str) -> list[str]:
@@ -263,7 +293,7 @@ class HAProxyDriver(Driver):
             return [f"set server {target} state ready", *([f"enable agent {target}"] if server.has_agent else [])]
 
         not_in_rotation = replies.ANY_MAINT | replies.ANY_DRAIN
-        self._change(pool, names, commands, lambda server: not server.admin_bits & not_in_rotation, "ready")
+        self._change(pool, names, commands, lambda server: not server.admin_bits & not_in_rotation, "ready", out=False)
 
     def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
         for name, weight in weights.items():
@@ -278,6 +308,11 @@ class HAProxyDriver(Driver):
                 lambda server, w=weight: server.weight == w,  # type: ignore[misc]
                 f"at weight {weight}",
             )
+
+    def apply(self, pool: str, settings: Mapping[str, Setting], now: Mapping[str, Member]) -> None:
+        super().apply(pool, settings, now)
+        # One that returns to an operator's drain is held out by him again and no longer by us: his word is at run time.
+        self._keep_lines(pool, [name for name, one in settings.items() if one.admin is not Admin.READY], False)
 
     def cut(self, pool: str, names: Sequence[str]) -> int:
         before = self.read(pool)
@@ -306,35 +341,43 @@ class HAProxyDriver(Driver):
 
     # --- what outlives a reload ---
 
-    def save(self, pool: str) -> None:
-        path = ""
+    def save(self, pool: str, names: Sequence[str]) -> None:
+        snapshot, _leaving = self._settled(lambda: self._snapshot(pool))
+        out = replies.ANY_MAINT | replies.ANY_DRAIN
+        held = [name for name in names if snapshot.server(pool, name).admin_bits & out]
+        self._keep_lines(pool, held, True)
+        self._keep_state(pool)
+
+    def lasting(self, pool: str) -> str:
+        snapshot, _leaving = self._settled(lambda: self._snapshot(pool))
+        return lasting.why_not(snapshot.process.pid, pool, list(snapshot.servers.values()), self._keep)
+
+    def _keep_lines(self, pool: str, names: Sequence[str], out: bool, required: bool = True) -> None:
+        """Where no state file is read, these servers' lines in the configuration say what they are."""
+        if names and self._keep != lasting.NEVER:
+            required = required and self._keep == lasting.REQUIRE
+            lasting.keep_lines(self._process().pid, pool, dict.fromkeys(names, out), required)
+
+    def _keep_state(self, pool: str) -> None:
+        """Where HAProxy reads a state file, it has the present state."""
+        if self._keep == lasting.NEVER:
+            return
         try:
-            file = persist.of_process(self._process().pid, pool)
-            path = file.path
-            if not os.access(os.path.dirname(path), os.W_OK):
-                return  # said by `lasting`
-            state, _leaving = self._settled(lambda: self._state(pool, file.whole))
-            file.write(state[1])
+            texts = persist.launch_of(self._process().pid).texts()
         except persist.NotKept:
             return
+        file = lasting.state_file(texts, pool)
+        if file is None or not os.access(os.path.dirname(file.path), os.W_OK):
+            return  # said by `lasting`
+        try:
+            state, _leaving = self._settled(lambda: self._state(pool, file.whole))
+            file.write(state[1])
         except OSError as error:
             raise Refused(
-                f"The change was made, but HAProxy's state file {path} cannot be written: {error.strerror}.",
+                f"The change was made, but HAProxy's state file {file.path} cannot be written: {error.strerror}.",
                 "A reload now would undo the change. Make room for it, or let this user write there.",
                 pool=pool,
             ) from None
-
-    def lasting(self, pool: str) -> str:
-        try:
-            file = persist.of_process(self._process().pid, pool)
-        except persist.NotKept as reason:
-            return (
-                f"A reload of HAProxy undoes what is changed in {pool}: {reason}. Add 'server-state-file' to its "
-                "global section and 'load-server-state-from-file global' to its defaults."
-            )
-        if not os.access(os.path.dirname(file.path), os.W_OK):
-            return f"A reload of HAProxy undoes what is changed in {pool}: this user may not write {file.path}."
-        return ""
 
     def _state(self, pool: str, whole: bool) -> tuple[replies.Process, str]:
         parts = replies.split(
@@ -353,7 +396,13 @@ class HAProxyDriver(Driver):
         commands: Callable[[replies.ServerState, str, str], list[str]],
         holds: Callable[[replies.ServerState], bool],
         wanted: str,
+        out: bool | None = None,
+        required: bool = True,
     ) -> None:
+        """``out`` says whether a reload is to find these servers out of service; None leaves that as it is.
+
+        With ``required`` a setting to that end is obeyed, and a change that cannot be made to last is refused.
+        """
         pool_name(pool)
         for name in names:
             member_name(name)
@@ -366,6 +415,9 @@ class HAProxyDriver(Driver):
                 for name in names
                 for line in commands(before.server(pool, name), before.tracked_by(name), f"{pool}/{name}")
             ]
+            if out is False:
+                # First: from here on no reload takes out a server that serves.
+                self._keep_lines(pool, names, False)
             if not all(self._write(line) for line in plan):
                 continue
             after, _leaving = self._settled(lambda: self._snapshot(pool))
@@ -375,7 +427,11 @@ class HAProxyDriver(Driver):
                 if not holds(after.server(pool, name)):
                     raise _not_taken(pool, name, after, wanted)
             # At once: a reload may come before whatever the change is for is done.
-            self.save(pool)
+            if out:
+                self._keep_lines(pool, names, True, required)
+            self._keep_state(pool)
+            if out and self._process().identity != after.process.identity:
+                continue  # it was reloaded before it was kept
             return
         raise ChangedByOther(
             f"HAProxy was reloaded again and again while servers of {pool!r} were to be {wanted}.",

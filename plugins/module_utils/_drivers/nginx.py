@@ -43,6 +43,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     RolloutError,
     Unreachable,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import configuration_lock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import files, processes, sockets, upstreams
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.edits import edit, leaves_none_in_service
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.processes import Process, Processes
@@ -463,7 +464,7 @@ class NginxDriver(Driver):
         """Change servers in the files with one reload; none where everything is as wanted."""
         if not self._edits(pool, changes):
             return
-        with files.lock(self._config, _LOCK_LIMIT):
+        with configuration_lock(self.kind, self._config, _LOCK_LIMIT):
             wanted = self._edits(pool, changes)  # again: another change may have gone before
             if not wanted:
                 return

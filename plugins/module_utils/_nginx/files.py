@@ -8,23 +8,11 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Callable
+from collections.abc import Mapping, Sequence
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
-    ChangedByOther,
-    PermissionDenied,
-    TimedOut,
-)
-from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace, take_lock
-
-LOCK_FOLDER = "/run/zerodrop"
-
-_LOCK_PAUSE = 0.02
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import ChangedByOther
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace
 
 
 class OnDisk:
@@ -55,29 +43,6 @@ class OnDisk:
             except OSError:
                 found.append((path, 0, 0, 0))
         return tuple(found)
-
-
-@contextmanager
-def lock(config: str, limit: float, now: Callable[[], float] = time.monotonic) -> Iterator[None]:
-    """Let one change of this nginx's files at a time go on, whichever service it is for; ends with its holder."""
-    name = hashlib.sha256(os.path.realpath(config).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    path = f"{LOCK_FOLDER}/nginx-{name}.lock"
-    try:
-        os.makedirs(LOCK_FOLDER, mode=0o755, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise PermissionDenied(
-            f"The lock {path} cannot be had: {error.strerror}.", "Become root on the balancer."
-        ) from None
-    try:
-        if not take_lock(handle, limit, _LOCK_PAUSE, now):
-            raise TimedOut(
-                f"Another change of {config} has been going on for {limit:g} s; nothing was changed.",
-                "See which process holds the lock " + path + ", then run this again.",
-            )
-        yield
-    finally:
-        os.close(handle)
 
 
 class Replaced:

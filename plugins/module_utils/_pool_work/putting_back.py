@@ -48,6 +48,9 @@ class Return(Work):
         }
         if check:
             return result
+        down = [member.name for member in members if member.admin is Admin.READY and member.health is Health.DOWN]
+        if down:
+            self.driver.lift(self.pool, down)
         self.driver.prepare_return(self.pool, todo)
         try:
             self._wait_until_healthy(names, todo, limit, interval, result)

@@ -86,7 +86,11 @@ def preflight(
         plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
     else:
         plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
-    notes = _notes(settings, plan, candidates)
+    notes = [
+        *_notes(settings, plan, candidates),
+        *_lasting(settings, seen, replies),
+        *_weights_that_differ(pools, seen),
+    ]
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
     _set_floors(settings, plan, places, pools)
     method_of(settings).refuse(settings, plan, infos)
@@ -180,14 +184,70 @@ def _pools(settings: Settings, places: Mapping[str, Place], replies: Mapping[str
             for name, place in places.items()
             if place.layer == number
         }
-        differences = pool_differences({name: [each.name for each in pool.members] for name, pool in own.items()})
+        for name, pool in own.items():
+            _refuse_twins(name, pool)
+        differences = pool_differences({name: _addresses(pool) for name, pool in own.items()})
         if differences:
             raise Refused(
-                f"The pool {layer.pool!r} is not the same on every balancer:\n{differences}.",
+                f"The pool {layer.pool!r} is not the same on every balancer:\n{differences}",
                 "Bring the balancers' configurations in line first.",
             )
         pools.update(own)
     return pools
+
+
+def _addresses(pool: Pool) -> dict[str, str]:
+    """Where each member is, in the words of the table of differences; a backup is said to be one."""
+    return {
+        each.name: (f"{each.address}:{each.port}" if each.port else each.address) + (" backup" if each.backup else "")
+        for each in pool.members
+    }
+
+
+def _refuse_twins(balancer: str, pool: Pool) -> None:
+    """One member under two names: one of them would go on sending requests to what the other drains."""
+    seen: dict[tuple[str, int], str] = {}
+    for member in pool.members:
+        if not member.port:
+            continue
+        other = seen.setdefault((member.address, member.port), member.name)
+        if other != member.name:
+            raise Refused(
+                f"{other} and {member.name} of the pool {pool.name!r} on {balancer} are both "
+                f"{member.address}:{member.port}: draining one of them would leave the other in service.",
+                "Leave one of them in the pool.",
+            )
+
+
+def _lasting(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> list[str]:
+    """Where a reload by someone else would undo what the rollout changes: refused, or said, as the settings have it."""
+    said = {}
+    for name, place in places.items():
+        layer = settings.layers[place.layer]
+        reason = replies[name].result.get("lasting", {}).get(layer.pool, "")
+        if reason and layer.lasting == "require":
+            said[name] = reason
+    if said:
+        lines = "\n".join(f"{name}: {reason}" for name, reason in said.items())
+        raise Refused(lines, "rollout_lasting is require: what the rollout changes must outlive a reload.")
+    return [
+        f"{name}: {reason}".rstrip(".")
+        for name, place in places.items()
+        if (reason := replies[name].result.get("lasting", {}).get(settings.layers[place.layer].pool, ""))
+    ]
+
+
+def _weights_that_differ(pools: Mapping[str, Pool], places: Mapping[str, Place]) -> list[str]:
+    found: dict[tuple[int, str], dict[str, int]] = {}
+    for place, pool in pools.items():
+        for member in pool.members:
+            found.setdefault((places[place].layer, member.name), {})[place] = member.weight
+    return [
+        f"the weight of {name} differs ({', '.join(f'{weight} on {place}' for place, weight in weights.items())}), "
+        "and stays so"
+        for (_layer, name), weights in found.items()
+        if len(set(weights.values())) > 1
+    ]
 
 
 def _infos(replies: Mapping[str, Reply]) -> dict[str, dict[str, Any]]:
@@ -232,21 +292,29 @@ def find_members(
 def _find_member(host: str, variables: Mapping[str, Any], balancer: str, pool: Pool) -> Member:
     given = variables.get("rollout_member")
     port = variables.get("rollout_member_port")
-    if given:
-        return pool.member(_names.member_name(str(given), f"rollout_member of {host}"))
-    by_name = [each for each in pool.members if each.name == host]
-    address = str(variables.get("ansible_host") or host)
     if port and not str(port).isdigit():
         raise BadInput(f"rollout_member_port of {host} must be a port's number, got {port!r}.")
-    found = by_name or pool.at_address(address, int(port) if port else None)
+    name = _names.member_name(str(given), f"rollout_member of {host}") if given else host
+    address = name if given else str(variables.get("ansible_host") or host)
+    found = [each for each in pool.members if each.name == name]
+    if not found:
+        found = _at_address(pool, address, int(port) if port else None)
     if len(found) == 1:
         return found[0]
     there = ", ".join(f"{each.name} ({each.address}:{each.port})" for each in pool.members) or "nothing"
     what = "is not a member" if not found else f"is more than one member ({', '.join(m.name for m in found)})"
     raise UnknownMember(
-        f"{host} {what} of the pool {pool.name!r} on {balancer}, which has {there}.",
+        f"{name if given else host} {what} of the pool {pool.name!r} on {balancer}, which has {there}.",
         "Name the member in rollout_member, or its port in rollout_member_port, as a variable of that host.",
     )
+
+
+def _at_address(pool: Pool, address: str, port: int | None) -> list[Member]:
+    """The members at an address, which may have its port with it, as in ``10.0.0.1:80`` or ``[::1]:80``."""
+    host, colon, digits = address.rpartition(":")
+    if colon and digits.isdigit() and (":" not in host or host.startswith("[")):
+        address, port = host.strip("[]"), int(digits)
+    return pool.at_address(address, port)
 
 
 def _every_member_is_known(

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _files
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import NginxDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
@@ -26,6 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     TimedOut,
     Unreachable,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import configuration_lock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import files, processes, program, sockets
 
@@ -204,13 +206,16 @@ def test_a_file_that_somebody_else_changed_is_not_written_over(tmp_path: Path) -
 
 
 def test_one_change_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "LOCK_FOLDER", str(tmp_path / "run"))
-    with files.lock("/etc/nginx/nginx.conf", 0.0):
-        with files.lock("/etc/nginx/other.conf", 0.0):
+    monkeypatch.setattr(_files, "LOCK_FOLDER", str(tmp_path / "run"))
+    with configuration_lock("nginx", "/etc/nginx/nginx.conf", 0.0):
+        with configuration_lock("nginx", "/etc/nginx/other.conf", 0.0):
             pass
-        with pytest.raises(TimedOut, match="nothing was changed"), files.lock("/etc/nginx/nginx.conf", 0.05):
+        with (
+            pytest.raises(TimedOut, match="nothing was changed"),
+            configuration_lock("nginx", "/etc/nginx/nginx.conf", 0.05),
+        ):
             pass
-    with files.lock("/etc/nginx/nginx.conf", 0.0):
+    with configuration_lock("nginx", "/etc/nginx/nginx.conf", 0.0):
         pass
 
 

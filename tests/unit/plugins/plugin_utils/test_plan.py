@@ -149,8 +149,16 @@ def test_mixed_versions_are_the_time_between_first_new_and_last_old() -> None:
 
 
 def test_pools_that_differ_are_told_row_by_row() -> None:
-    assert pool_differences({"lb1": ["web1", "web2"], "lb2": ["web1", "web2"]}) == ""
-    assert pool_differences({"lb1": ["web1", "web2"], "lb2": ["web1"]}) == "web2: on lb1, not on lb2"
+    same = {"web1": "10.0.0.1:80", "web2": "10.0.0.2:80", "web3": "10.0.0.3:80"}
+    assert pool_differences({"lb1": same, "lb2": dict(reversed(same.items()))}) == ""
+    other = {"web1": "10.0.0.1:80", "web2": "10.0.0.2:8080", "app3": "10.0.0.3:80"}
+    assert pool_differences({"lb1": same, "balancer2": other}).split("\n") == [
+        "member  lb1          balancer2",
+        "web2    10.0.0.2:80  10.0.0.2:8080",
+        "web3    10.0.0.3:80  missing",
+        "app3    missing      10.0.0.3:80",
+        "10.0.0.3:80 has different names: web3 on lb1, app3 on balancer2.",
+    ]
 
 
 def test_the_floor_is_of_the_whole_pool_also_when_only_a_part_is_upgraded() -> None:

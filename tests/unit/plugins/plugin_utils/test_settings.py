@@ -75,6 +75,7 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
         ("rollout_service", "../x"),
         ("rollout_driver", "traefik"),
         ("rollout_dead_balancer", "ignore"),
+        ("rollout_lasting", "maybe"),
         ("rollout_pool", "shop;disable"),
         ("rollout_pool", "shop web1"),
         ("rollout_version", "1/2"),
