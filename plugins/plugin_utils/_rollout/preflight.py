@@ -189,7 +189,7 @@ def _pools(settings: Settings, places: Mapping[str, Place], replies: Mapping[str
         differences = pool_differences({name: _addresses(pool) for name, pool in own.items()})
         if differences:
             raise Refused(
-                f"The pool {layer.pool!r} is not the same on every balancer:\n{differences}",
+                f"The pool {layer.pool!r} is not the same on every balancer:\n{differences}\n",
                 "Bring the balancers' configurations in line first.",
             )
         pools.update(own)
