@@ -44,6 +44,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     ROLLING,
     STRATEGIES,
     Maintenance,
+    Rollback,
     Settings,
 )
 
@@ -178,7 +179,7 @@ class ActionModule(ActionBase):
         preflight.make_folder(settings, record)
         if record.batches and not self._check:
             start_witness(settings, record, os.getppid())
-        return record, settings, source
+        return record, _settled(settings, record), source
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
         """What is left of a rollout that never began, so that the report can tell."""
@@ -288,7 +289,7 @@ class ActionModule(ActionBase):
             end_witness(record)
             message, data, path = _written(record, ending.refusal_report(record))
         else:
-            settings = STRATEGIES[record.strategy].from_vars(facts["settings"])
+            settings = _settings_of(record, facts)
             Fleet(settings, self._remote, record, self._check).revive()
             message, data, path = _close(settings, self._remote, record)
         if record.keeper:
@@ -310,7 +311,16 @@ class ActionModule(ActionBase):
     def _open(self) -> tuple[Record, Settings]:
         facts = self._facts()
         record = Record.load(facts["path"])
-        return record, STRATEGIES[record.strategy].from_vars(facts["settings"])
+        return record, _settings_of(record, facts)
+
+
+def _settings_of(record: Record, facts: Mapping[str, Any]) -> Settings:
+    return _settled(STRATEGIES[record.strategy].from_vars(facts["settings"]), record)
+
+
+def _settled(settings: Settings, record: Record) -> Settings:
+    """With the release that preflight has found, where the settings do not name it."""
+    return settings.to(record.to_version) if isinstance(settings, Rollback) else settings
 
 
 def _close(settings: Settings, remote: Remote, record: Record) -> tuple[str, dict[str, Any], str]:

@@ -40,8 +40,9 @@ options:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
       - V(rolling) brings every member to C(rollout_version).
       - V(maintain) runs C(rollout_tasks) on every member and leaves each on the version that it has.
+      - V(rollback) brings every member back to the release before, or to C(rollout_rollback_to).
     type: str
-    choices: [rolling, maintain]
+    choices: [rolling, maintain, rollback]
     default: rolling
 attributes:
   check_mode:
@@ -113,7 +114,7 @@ def main() -> None:
                     "report",
                 ],
             },
-            "strategy": {"type": "str", "choices": ["rolling", "maintain"], "default": "rolling"},
+            "strategy": {"type": "str", "choices": ["rolling", "maintain", "rollback"], "default": "rolling"},
         },
         supports_check_mode=True,
     )

@@ -28,7 +28,7 @@ PER_POOL = (
     *("balancers", "pool", "driver", "socket", "master_socket", "lasting"),
     *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
 )
-ROLLING, MAINTAIN = "rolling", "maintain"
+ROLLING, MAINTAIN, ROLLBACK = "rolling", "maintain", "rollback"
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package")
 
@@ -395,12 +395,45 @@ class Maintenance(Settings):
         return "tasks"
 
 
-STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance)}
+def not_to_go_back_to(value: Any, name: str) -> str:
+    raise BadInput(
+        f"{name} is set to {value!r}, but a rollback goes to the release before.",
+        "Leave it out (or give it as an empty text); to go back to another release, name that in rollout_rollback_to.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollback(Settings):
+    """The same for the way back of a whole fleet, to a release that its members have had."""
+
+    strategy: ClassVar[str] = ROLLBACK
+
+    version: str = setting(not_to_go_back_to, "")
+    rollback_to: str = setting(optional(named(_names.version)), "")
+    rollback_batches: tuple[Amount, ...] = setting(amounts, ())
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Rollback:
+        """As every strategy's. A member that fails returns to what it has now; the others stay on the old release."""
+        settings = super().from_vars(variables)
+        assert isinstance(settings, Rollback)
+        return replace(settings, batches=settings.rollback_batches or settings.batches, on_failure="freeze")
+
+    def to(self, release: str) -> Rollback:
+        """When it is known which release they go to."""
+        return replace(self, version=release)
+
+    def _check_method(self) -> None:
+        if self.method == "package" and not self.package_name:
+            raise BadInput("rollout_package_name is not set, and the upgrade method is package.")
+
+
+STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback)}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
 # A setting of one strategy may stand in an inventory that all of them use.
-OF_A_STRATEGY = ("rollout_tasks",)
+OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches")
 
 
 def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:

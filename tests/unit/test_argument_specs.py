@@ -20,7 +20,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Maintenance, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Maintenance, Rollback, Settings
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles" / "rollout"
@@ -129,6 +129,13 @@ def test_maintenance_documents_what_it_has_beside_the_settings_of_a_rollout() ->
         assert all(part.endswith(".") for part in option["description"])
 
 
+def test_a_rollback_documents_what_it_has_beside_the_settings_of_a_rollout() -> None:
+    own = {PREFIX + each.name for each in fields(Rollback)} - set(FIELDS)
+    assert set(SPECS["roll_back"]["options"]) == own
+    for option in SPECS["roll_back"]["options"].values():
+        assert all(part.endswith(".") for part in option["description"])
+
+
 def test_entry_points_are_the_steps_of_the_role() -> None:
     steps = {path.stem for path in (ROLE / "tasks").glob("*.yml")}
     assert set(SPECS) <= steps
@@ -136,7 +143,7 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name in ("roll_out", "maintain"))
+        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back"))
 
 
 def test_ansible_doc_shows_it() -> None:

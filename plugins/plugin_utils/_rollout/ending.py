@@ -22,7 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, ROLLBACK, Settings
 
 # What `set_stats` hands on, under names that start with rollout_.
 STATS = (
@@ -307,7 +307,8 @@ def _what_next(data: Mapping[str, Any]) -> str:
     if out:
         parts.append(f"Out of service: {'; '.join(out)}.")
     if data["outcome"] == "frozen":
-        parts.append("Run the same playbook again to go on, or with the old version to go back.")
+        back = "" if data["strategy"] == ROLLBACK else ", or with the old version to go back"
+        parts.append(f"Run the same playbook again to go on{back}.")
     elif data["outcome"] != "refused":
         parts.append("Put right what stopped it, then run the same playbook again.")
         if data["strategy"] == MAINTAIN and out:

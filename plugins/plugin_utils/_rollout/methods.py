@@ -13,8 +13,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Plan
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import staging
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.going_back import refuse_without
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import ROLLBACK, Settings
 
 RESTART_LIMIT = 60.0
 _INSTALL_LIMIT = 600.0
@@ -58,12 +59,14 @@ class Archive(Method):
     knows_release = True
 
     def source(self, settings: Settings, folders: Sequence[str]) -> str:
-        return staging.find_archive(settings, folders)
+        return "" if settings.strategy == ROLLBACK else staging.find_archive(settings, folders)
 
     def look(self, settings: Settings) -> dict[str, Any]:
         return {"base": settings.base, "unit": settings.unit}
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        if settings.strategy == ROLLBACK:
+            refuse_without(infos, [host for batch in plan.batches for host in batch], settings.version)
         for batch in plan.batches:
             for host in batch:
                 release, kept = infos[host]["release"], infos[host]["releases"]
@@ -75,6 +78,8 @@ class Archive(Method):
                     )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        if settings.strategy == ROLLBACK:
+            return []
         wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
         return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
 

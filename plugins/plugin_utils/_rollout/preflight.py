@@ -31,6 +31,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
@@ -40,7 +41,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
     Record,
     new_id,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Rollback, Settings
 
 
 def preflight(
@@ -79,6 +80,10 @@ def preflight(
     if settings.strategy != MAINTAIN:
         _releases_can_be_known(settings, infos)
     _units_are_there(settings, infos)
+    if isinstance(settings, Rollback):
+        last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
+        settings = settings.to(going_back.target(infos, settings.rollback_to, last))
+        hosts = going_back.newest_first(hosts, last)
     candidates = [_candidate(host, names[host], pools, held_out, infos[host]) for host in hosts]
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
@@ -122,6 +127,12 @@ def preflight(
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
     )
+
+
+def _last_rollout(ledgers: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+    """The last rollout that any balancer knows of."""
+    known = [ledger["last"] for ledger in ledgers.values() if ledger and ledger["last"]]
+    return max(known, key=lambda each: int(each["number"]), default=None)
 
 
 def find_places(settings: Settings, balancers: Sequence[Sequence[str]]) -> dict[str, Place]:
