@@ -22,6 +22,7 @@ class Description:
     balancers: int = 1
     haproxy: str = "2.6"  # the generation of HAProxy on the balancers
     nginx: str | None = None  # a generation of nginx instead of HAProxy
+    mixed: tuple[str, ...] = ()  # kind and generation of each balancer, where they differ
     pool: str = "shop"
     subnet: str | None = None  # a /24; picked free when not given
     version: str = "1.0"  # the release that runs on every member at first
@@ -60,6 +61,8 @@ class Description:
             raise LabError(f"balancers must lie between 0 and {MAX_BALANCERS}")
         if not self.members + self.balancers:
             raise LabError("a lab needs at least one host")
+        if self.mixed and len(self.mixed) != self.balancers:
+            raise LabError(f"mixed names {len(self.mixed)} balancers, and there are {self.balancers}")
         if not 0 <= self.weight <= 256:
             raise LabError("weight must lie between 0 and 256")
         if self.sticky not in (None, "cookie"):
@@ -71,6 +74,11 @@ class Description:
     def generation(self) -> str:
         """Which kind and version of balancer, e.g. haproxy-2.6."""
         return f"nginx-{self.nginx}" if self.nginx else f"haproxy-{self.haproxy}"
+
+    @property
+    def generations(self) -> tuple[str, ...]:
+        """The generation of each balancer."""
+        return self.mixed or (self.generation,) * self.balancers
 
     @property
     def pools(self) -> tuple[str, ...]:

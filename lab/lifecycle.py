@@ -29,7 +29,7 @@ from . import (
     releases,
     subnets,
 )
-from .balancers import Generation, Server
+from .balancers import Server
 from .description import Description
 from .errors import LabError
 from .hosts import BALANCER, MEMBER, Host
@@ -61,7 +61,8 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     With `owner_pid` the lab ends with that process at the latest: whoever brings up a lab later
     takes it down. When anything fails, or a signal ends this, nothing is left behind.
     """
-    generation = balancers.find(description.generation)
+    for name in description.generations or (description.generation,):
+        balancers.find(name)
     directory = Path(state_dir).resolve()
     if (directory / "lab.json").exists():
         raise LabError(f"a lab is already up in {directory}: python3 -m lab down --dir {directory}")
@@ -76,7 +77,7 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     lab = Lab(lab_id, directory, description, "", ())
     with ending():
         prerequisites.ensure()
-        images.ensure([generation.recipe, member()])
+        images.ensure([*(balancers.find(name).recipe for name in description.generations), member()])
         kernel.allow_many_hosts()
         try:
             labels = [f"{LABEL}={description.prefix}", f"{LABEL_ID}={lab_id}"]
@@ -84,9 +85,9 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
             flags = [f"--label={label}" for label in labels]
             subnet = _network(description, flags)
             lab = replace(lab, subnet=str(subnet), hosts=_hosts(description, subnet))
-            _prepare(lab, generation)
-            lab = _start(lab, generation, flags)
-            readiness.wait(lab, generation, timeout or 30 + len(lab.hosts))
+            _prepare(lab)
+            lab = _start(lab, flags)
+            readiness.wait(lab, timeout or 30 + len(lab.hosts))
             _write(directory / "inventory.yml", inventory.render(lab))
             _write(directory / "lab.json", dump(lab))
         except BaseException:
@@ -226,7 +227,7 @@ def _hosts(description: Description, subnet: IPv4Network) -> tuple[Host, ...]:
     )
 
 
-def _prepare(lab: Lab, generation: Generation) -> None:
+def _prepare(lab: Lab) -> None:
     """Write what the hosts need before they start."""
     lab.directory.mkdir(parents=True, exist_ok=True)
     lab.artifacts.mkdir(exist_ok=True)
@@ -238,7 +239,6 @@ def _prepare(lab: Lab, generation: Generation) -> None:
     )
     lab.key.with_suffix(".pub").chmod(0o644)
     servers = [Server(host.name, host.address) for host in lab.members]
-    config = generation.render(lab.description, servers)
     for host in lab.members:
         releases.install(lab.files(host) / "shop", lab.description.version, lab.description.switches)
         log = lab.files(host) / "log"
@@ -249,19 +249,16 @@ def _prepare(lab: Lab, generation: Generation) -> None:
         directory = lab.files(host) / "config"
         directory.mkdir(parents=True)
         directory.chmod(0o755)
-        for name, text in config.items():
+        for name, text in lab.generation(host).render(lab.description, servers).items():
             (directory / name).parent.mkdir(exist_ok=True)
             _write(directory / name, text)
 
 
-def _start(lab: Lab, generation: Generation, flags: list[str]) -> Lab:
+def _start(lab: Lab, flags: list[str]) -> Lab:
     """Start all hosts, several at a time."""
     pool = ThreadPoolExecutor(max_workers=8)
     try:
-        started = [
-            pool.submit(podman.call, *_run(lab, host, generation), *flags, *_image(host, generation))
-            for host in lab.hosts
-        ]
+        started = [pool.submit(podman.call, *_run(lab, host), *flags, *_image(lab, host)) for host in lab.hosts]
         ids = [future.result().stdout.strip() for future in started]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -269,12 +266,12 @@ def _start(lab: Lab, generation: Generation, flags: list[str]) -> Lab:
     return replace(lab, hosts=tuple(replace(host, container_id=id_) for host, id_ in pairs))
 
 
-def _run(lab: Lab, host: Host, generation: Generation) -> list[str]:
+def _run(lab: Lab, host: Host) -> list[str]:
     files = lab.files(host)
     if host.role == MEMBER:
         volumes = [f"{files}/shop:/opt/shop", f"{files}/log:/var/log/shop"]
     else:
-        volumes = [f"{files}/config:{generation.config_dir}"]
+        volumes = [f"{files}/config:{lab.generation(host).config_dir}"]
     volumes.append(f"{lab.key}.pub:/root/.ssh/authorized_keys:ro")
     return [
         *("run", "-d", "--pull=never", "--name", host.container, "--hostname", host.name),
@@ -287,8 +284,8 @@ def _run(lab: Lab, host: Host, generation: Generation) -> list[str]:
     ]
 
 
-def _image(host: Host, generation: Generation) -> list[str]:
-    recipe = member() if host.role == MEMBER else generation.recipe
+def _image(lab: Lab, host: Host) -> list[str]:
+    recipe = member() if host.role == MEMBER else lab.generation(host).recipe
     return [image(recipe), "/sbin/init"]
 
 

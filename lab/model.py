@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from . import faults, order_log, podman, releases
-from .balancers import haproxy_socket
+from . import balancers, faults, order_log, podman, releases
+from .balancers import Generation, haproxy_socket
 from .description import Description
 from .errors import LabError
 from .hosts import BALANCER, MEMBER, Host
@@ -42,6 +42,11 @@ class Lab:
     def balancers(self) -> tuple[Host, ...]:
         """lb1, lb2, …"""
         return tuple(host for host in self.hosts if host.role == BALANCER)
+
+    def generation(self, balancer: Host | str) -> Generation:
+        """The kind and version of a balancer."""
+        names = [host.name for host in self.balancers]
+        return balancers.find(self.description.generations[names.index(self.host(balancer).name)])
 
     @property
     def controller(self) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from . import podman
-from .balancers import Generation, Server
+from .balancers import Server
 from .errors import LabError
 from .hosts import Host
 from .model import Lab
@@ -16,7 +16,7 @@ from .probes import http_status, ssh_answers
 PORT = 8080
 
 
-def wait(lab: Lab, generation: Generation, timeout: float) -> None:
+def wait(lab: Lab, timeout: float) -> None:
     """Return when every host lets SSH in and every balancer sees every member healthy."""
     servers = [Server(host.name, host.address) for host in lab.members]
 
@@ -26,7 +26,7 @@ def wait(lab: Lab, generation: Generation, timeout: float) -> None:
         root = roots[host.name]
         return (
             root is not None
-            and generation.ready(root, lab.description, servers)
+            and lab.generation(host).ready(root, lab.description, servers)
             and (not servers or http_status(host.address, 80, "/") is not None)
         )
 

@@ -29,3 +29,7 @@ class Generation:
     render: Callable[[Description, Sequence[Server]], Mapping[str, str]]
     # Given the root of a balancer's file system: does it see every member as healthy?
     ready: Callable[[Path, Description, Sequence[Server]], bool]
+    # By member: UP, DRAIN, MAINT or DOWN, a space, and its weight. Raises OSError while it does not answer.
+    states: Callable[[Path, Description, Sequence[Server]], Mapping[str, str]]
+    # Every member as in the beginning; the last is given a program to be run on the balancer.
+    restore: Callable[[Path, Description, Sequence[Server], Callable[[Sequence[str]], object]], None]

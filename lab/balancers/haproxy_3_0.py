@@ -12,4 +12,6 @@ GENERATION = Generation(
     config_dir="/etc/haproxy",
     render=haproxy_config.render,
     ready=haproxy_socket.ready,
+    states=haproxy_socket.states,
+    restore=haproxy_socket.restore,
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..description import Description
@@ -52,3 +54,22 @@ def ready(root: Path, description: Description, servers: Sequence[Server]) -> bo
         found.keys() == {server.name for server in servers} and set(found.values()) <= wanted
         for found in (statuses(stat, pool) for pool in description.pools)
     )
+
+
+def states(root: Path, description: Description, _servers: Sequence[Server]) -> dict[str, str]:
+    """Each member's status and weight, as clients feel them."""
+    rows = csv.DictReader(io.StringIO(ask(root, "show stat", "user").removeprefix("# ")))
+    return {
+        row["svname"]: f"{row['status'].split(' ')[0]} {row['weight']}"
+        for row in rows
+        if row["pxname"] == description.pool and row["svname"] not in ("FRONTEND", "BACKEND")
+    }
+
+
+def restore(
+    root: Path, description: Description, servers: Sequence[Server], _run: Callable[[Sequence[str]], object]
+) -> None:
+    """Let every member serve, at the weight of the configuration."""
+    for server in servers:
+        for change in ("state ready", "health up", f"weight {description.weight}"):
+            ask(root, f"set server {description.pool}/{server.name} {change}")

@@ -12,4 +12,6 @@ GENERATION = Generation(
     config_dir="/etc/nginx",
     render=nginx_config.renderer("1.26"),
     ready=nginx_config.ready,
+    states=nginx_config.states,
+    restore=nginx_config.restorer("1.26"),
 )

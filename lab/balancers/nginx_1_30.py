@@ -14,4 +14,6 @@ GENERATION = Generation(
     config_dir="/etc/nginx",
     render=nginx_config.renderer("1.30"),
     ready=nginx_config.ready,
+    states=nginx_config.states,
+    restore=nginx_config.restorer("1.30"),
 )

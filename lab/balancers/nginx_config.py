@@ -28,6 +28,40 @@ def ready(root: Path, _description: Description, _servers: Sequence[Server]) -> 
         return False
 
 
+def restorer(version: str) -> Callable[[Path, Description, Sequence[Server], Callable[[Sequence[str]], object]], None]:
+    """What writes the files of this version again, where they differ, and has nginx read them."""
+    render = renderer(version)
+
+    def restore(
+        root: Path, description: Description, servers: Sequence[Server], run: Callable[[Sequence[str]], object]
+    ) -> None:
+        changed = False
+        for name, text in render(description, servers).items():
+            path = root / "etc/nginx" / name
+            if path.read_text(encoding="utf-8") != text:
+                path.write_text(text, encoding="utf-8")
+                changed = True
+        if changed:
+            run(["systemctl", "reload", "nginx.service"])
+
+    return restore
+
+
+def states(root: Path, description: Description, servers: Sequence[Server]) -> dict[str, str]:
+    """Each member's state and weight, as the file has them; a reload follows a change of it within 0.2 s."""
+    text = (root / "etc/nginx/conf.d" / f"upstream-{description.pool}.conf").read_text(encoding="utf-8")
+    found = {}
+    for line in text.splitlines():
+        words = line.strip().rstrip(";").split()
+        name = next((each.name for each in servers if words[:2] == ["server", f"{each.address}:{each.port}"]), None)
+        if name is None:
+            continue
+        weight = next((word.partition("=")[2] for word in words if word.startswith("weight=")), "1")
+        state = "MAINT" if "down" in words else "DRAIN" if "drain" in words else "UP"
+        found[name] = f"{state} {weight}"
+    return found
+
+
 def _render(version: Version, description: Description, servers: Sequence[Server]) -> Mapping[str, str]:
     files = {
         "nginx.conf": _main(version, description),

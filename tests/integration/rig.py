@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import os
@@ -23,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness import (
     reconcile,
     sent_posts,
 )
-from lab import balancers, readiness, releases
-from lab.balancers import haproxy_socket
+from lab import readiness, releases
+from lab.balancers import Server
 from lab.namespaces import root_of
 from lab.probes import ssh_answers
 
@@ -162,7 +161,6 @@ class Watch:
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._roots = {host.name: rig.root(host) for host in rig.lab.balancers}
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.samples: list[tuple[float, str, frozenset[str]]] = []
@@ -178,14 +176,13 @@ class Watch:
 
     def _run(self) -> None:
         while not self._end.wait(0.04):
-            for name, root in self._roots.items():
+            for name in [host.name for host in self._rig.lab.balancers]:
                 try:
-                    stat = haproxy_socket.ask(root, "show stat", "user")
+                    states = self._rig.states(name)
                 except OSError as error:
                     self.trouble.append(f"{name}: {error}")
                     continue
-                statuses = haproxy_socket.statuses(stat, self._rig.lab.description.pool)
-                serving = frozenset(each for each, status in statuses.items() if status.startswith("UP"))
+                serving = frozenset(each for each, state in states.items() if state.startswith("UP"))
                 self.samples.append((time.monotonic(), name, serving))
 
     @property
@@ -234,7 +231,7 @@ class Rig:
             "rollout_service": "shop",
             "rollout_hosts": "shop",
             "rollout_balancers": "lb",
-            "rollout_driver": "haproxy",
+            "rollout_driver": self.lab.description.generations[0].partition("-")[0],
             "rollout_pool": "shop",
             "rollout_health_url": "http://127.0.0.1:8080/health",
         }
@@ -387,16 +384,16 @@ class Rig:
 
     def servers(self) -> dict[str, dict[str, str]]:
         """By balancer and member of the pool: status and weight, as clients feel them."""
-        found: dict[str, dict[str, str]] = {}
-        for host in self.lab.balancers:
-            stat = haproxy_socket.ask(self.root(host), "show stat", "user").removeprefix("# ")
-            rows = csv.DictReader(io.StringIO(stat))
-            found[host.name] = {
-                row["svname"]: f"{row['status'].split(' ')[0]} {row['weight']}"
-                for row in rows
-                if row["pxname"] == self.lab.description.pool and row["svname"] not in ("FRONTEND", "BACKEND")
-            }
-        return found
+        return {host.name: dict(self.states(host)) for host in self.lab.balancers}
+
+    def states(self, balancer: lab.Host | str) -> Mapping[str, str]:
+        """The same for one balancer."""
+        look = self.lab.generation(balancer).states
+        return look(self.root(balancer), self.lab.description, self._servers)
+
+    @property
+    def _servers(self) -> list[Server]:
+        return [Server(host.name, host.address) for host in self.lab.members]
 
     def in_service(self) -> set[str]:
         """Members that every balancer gives new work to."""
@@ -468,14 +465,12 @@ class Rig:
 
     def is_out(self, host: str) -> Callable[[], bool]:
         """A quick look whether the first balancer holds a member out."""
-        root, pool = self.root(self.lab.balancers[0]), self.lab.description.pool
 
         def look() -> bool:
             try:
-                stat = haproxy_socket.ask(root, "show stat", "user")
+                return self.states(self.lab.balancers[0])[host].startswith(("MAINT", "DRAIN"))
             except OSError:
                 return False
-            return haproxy_socket.statuses(stat, pool)[host].startswith(("MAINT", "DRAIN"))
 
         return look
 
@@ -507,11 +502,9 @@ class Rig:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._reset_member, self.lab.members))
         for host in self.lab.balancers:
-            root = self.root(host)
-            for name in self.hosts:
-                for change in ("state ready", "health up", f"weight {self.lab.description.weight}"):
-                    haproxy_socket.ask(root, f"set server {self.lab.description.pool}/{name} {change}")
-        readiness.wait(self.lab, balancers.find(self.lab.description.generation), 30)
+            restore = self.lab.generation(host).restore
+            restore(self.root(host), self.lab.description, self._servers, partial(self.lab.exec, host))
+        readiness.wait(self.lab, 30)
 
     def _reset_member(self, host: lab.Host) -> None:
         shop, root = self.lab.files(host) / "shop", self.root(host)

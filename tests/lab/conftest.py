@@ -49,7 +49,7 @@ def restored(small_lab: lab.Lab) -> Iterator[lab.Lab]:
 
 def wait_until_balanced(up: lab.Lab) -> None:
     """Every member healthy, and every balancer sure of it."""
-    from lab import balancers, readiness
+    from lab import readiness
 
-    readiness.wait(up, balancers.find(up.description.generation), 20)
+    readiness.wait(up, 20)
     assert all(direct(host, "/health") for host in up.members)
