@@ -43,10 +43,11 @@ LABEL_DIR = "zerodrop.dir"
 LABEL_OWNER = "zerodrop.owner"
 
 # SYS_ADMIN for systemd and the sandbox of Debian's haproxy.service, AUDIT_WRITE for sessions with a
-# terminal, NET_ADMIN for hosts that change their own network.
+# terminal, NET_ADMIN for hosts that change their own network, SYS_PTRACE since root of a server sees what
+# another user's process has open.
 _PRIVILEGES = (
     "--systemd=always",
-    "--cap-add=SYS_ADMIN,NET_ADMIN,AUDIT_WRITE",
+    "--cap-add=SYS_ADMIN,NET_ADMIN,AUDIT_WRITE,SYS_PTRACE",
     "--security-opt=seccomp=unconfined",
     "--security-opt=apparmor=unconfined",
 )

@@ -98,7 +98,7 @@ def pool_drain(
     fence = Fence.from_params(params, check)
     work = _work(Drain, params, driver, clock, fence)
     drain = DrainOrder.from_params(params)
-    return _heard(fence, _take_out(work, drain, _marks(params), check, fence))
+    return _heard(fence, _counting(work, lambda: _take_out(work, drain, _marks(params), check, fence)))
 
 
 def pool_return(
@@ -111,7 +111,7 @@ def pool_return(
     limit = _params.number(params, "timeout", 60.0, 0.0, DAY)
     if fence is not None:
         fence.enter()
-    return _heard(fence, work.bring_to_health(names, limit, interval_of(params), check))
+    return _heard(fence, _counting(work, lambda: work.bring_to_health(names, limit, interval_of(params), check)))
 
 
 def pool_put_back(
@@ -127,7 +127,7 @@ def pool_put_back(
         marks.add(settings_of(params["return_to"], "return_to"), fence)
     elif fence is not None:
         fence.enter()
-    result = work.put_back(settings, look, interval_of(params), check, ramp)
+    result = _counting(work, lambda: work.put_back(settings, look, interval_of(params), check, ramp))
     if marks is not None and not check:
         held_out = marks.read()
         back = {name: one for name, one in settings.items() if "step" not in result["members"][name]}
@@ -264,6 +264,15 @@ def _heard(fence: Fence | None, result: dict[str, Any]) -> dict[str, Any]:
 def _summary(marks: Marks) -> dict[str, Any] | None:
     with marks.ledger.look() as tables:
         return summary(tables) if tables else None
+
+
+def _counting(work: Work, operation: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What an operation returns or raises, with how many reloads of the balancer it took."""
+    try:
+        return {**operation(), "reloads_made": work.driver.reloads}
+    except RolloutError as error:
+        error.facts["reloads_made"] = work.driver.reloads
+        raise
 
 
 def _share(params: Mapping[str, Any]) -> int | None:

@@ -124,15 +124,20 @@ class Load:
         """Good answers of a version."""
         return sum(summary["by_version"].get(version, {}).get("ok", 0) for summary in self.summaries)
 
-    def problems(self) -> str:
-        """Everything that a client could complain about; empty when there is nothing."""
+    def problems(self, closed_idle: int = 0) -> str:
+        """Everything that a client could complain about; empty when there is nothing.
+
+        So many kept connections may have been closed just when they were used again.
+        """
         assert self.posts is not None
         found: list[str] = []
+        forgiven = self.total("closed_idle") <= closed_idle
         for summary in self.summaries:
-            for name in ("failed", "closed_idle", "not_sent"):
+            for name in ("failed", "not_sent", *(() if forgiven else ("closed_idle",))):
                 if summary[name]:
                     found.append(f"{name}: {summary[name]} of {summary['requests_total']}")
-            found += [json.dumps(each) for each in summary["failures"] + summary["idle_closes"]]
+            found += [json.dumps(each) for each in summary["failures"]]
+            found += [] if forgiven else [json.dumps(each) for each in summary["idle_closes"]]
             if summary["websockets"]["cut"]:
                 found.append(f"WebSockets cut: {summary['websockets']['cut']}")
         for name in ("lost", "failed_but_executed", "executed_twice"):
@@ -141,8 +146,8 @@ class Load:
                 found.append(f"POSTs {name}: {len(ids)}, such as {ids[:3]}")
         return "\n".join(found)
 
-    def assert_nothing_lost(self, at_least: int = 200) -> None:
-        problems = self.problems()
+    def assert_nothing_lost(self, at_least: int = 200, closed_idle: int = 0) -> None:
+        problems = self.problems(closed_idle)
         assert not problems, problems
         assert self.total("requests_total") >= at_least, "there was no load to speak of"
 

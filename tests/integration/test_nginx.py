@@ -2,11 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whole rollouts behind nginx, which is reloaded for every change."""
+"""Whole rollouts behind nginx, where every change is a reload."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,38 +13,67 @@ import pytest
 
 import lab
 
-from .rig import Rig
+from .fleets import IDLE_A_RELOAD, nginx_description, reloads_in
+from .rig import FIRST, Rig
 
 pytestmark = pytest.mark.lab
 
-GENERATIONS = [each for each in os.environ.get("ZERODROP_GENERATIONS", "1.22").split(",") if each]
 
-
-@pytest.fixture(scope="module", params=GENERATIONS)
-def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
-    modern = tuple(map(int, request.param.split("."))) >= (1, 28)
-    description = lab.Description(
-        prefix=f"i{os.getpid()}-n{request.param.replace('.', '')}",
-        members=6,
-        nginx=request.param,
-        keepalive_min_timeout="2s" if modern else None,
-    )
-    with lab.running(description, tmp_path_factory.mktemp("lab") / "nginx") as up:
+@pytest.fixture(scope="module")
+def behind_nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    """The oldest nginx: what it cannot do must not be needed."""
+    with lab.running(nginx_description("1.22"), tmp_path_factory.mktemp("lab") / "nginx") as up:
         yield up
 
 
 @pytest.fixture
-def rig(fleet: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
-    found = Rig(fleet, tmp_path)
+def rig(behind_nginx: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
+    found = Rig(behind_nginx, tmp_path)
     found.reset()
     yield found
     found.heal()
 
 
-def test_a_rollout(rig: Rig) -> None:
+def test_a_rollout_loses_nothing_and_changes_nothing_when_it_runs_again(rig: Rig) -> None:
+    settings = rig.archive("2.0")
+    before = reloads_in(rig, "lb1")
+    witness = {"rollout_witness_url": f"{rig.lab.url}/", "rollout_witness_rate": 50}
     with rig.watch() as watch, rig.load(rate=200) as load:
-        run = rig.rollout(rig.archive("2.0"), rollout_batches=[2])
-    print(run)
-    print(load.problems())
-    print(watch.least, load.total("requests_total"), load.total("closed_idle"))
-    assert 0
+        run = rig.rollout(settings, witness, rollout_batches=[2])
+    assert run.rc == 0, str(run)
+    reloads = reloads_in(rig, "lb1") - before
+    assert reloads == 6  # two for each of three batches
+    load.assert_nothing_lost(closed_idle=IDLE_A_RELOAD * reloads)
+    assert rig.current() == rig.all_on("2.0")
+    assert rig.in_service() == set(rig.hosts)
+    assert watch.least == 4
+    report = run.report
+    assert report["balancers"]["reloads"] == {"lb1": reloads}
+    assert report["balancers"]["not_counted"] == ["lb1"]
+    assert report["requests_failed"] == 0
+    assert "not judged under traffic" in report["sentence"].lower()
+    if report["witness"]["closed_idle"]:
+        assert f"closed while idle in {reloads} reloads" in report["sentence"]
+
+    config = rig.root("lb1") / "etc/nginx/conf.d/upstream-shop.conf"
+    text, serving = config.read_bytes(), rig.servers()
+    again = rig.rollout(settings)
+    assert again.rc == 0, str(again)
+    assert set(again.changed.values()) == {0}, str(again)
+    assert reloads_in(rig, "lb1") - before == reloads
+    assert (config.read_bytes(), rig.servers()) == (text, serving)
+    assert rig.leftovers("lb1") == []
+
+
+def test_a_version_that_never_gets_healthy_is_rolled_back(rig: Rig) -> None:
+    """nginx would send traffic to anything that listens: the gate on the member alone keeps it away."""
+    before = reloads_in(rig, "lb1")
+    with rig.watch() as watch, rig.load(rate=200) as load:
+        run = rig.rollout(rig.archive("2.0", never_healthy=True), rollout_batches=[2], rollout_health_timeout=3)
+    load.assert_nothing_lost(closed_idle=IDLE_A_RELOAD * (reloads_in(rig, "lb1") - before))
+    assert run.rc != 0, str(run)
+    assert run.report["outcome"] == "rolled_back"
+    assert load.served("2.0") == 0
+    assert rig.current() == rig.all_on(FIRST)
+    assert rig.in_service() == set(rig.hosts)
+    assert watch.least == 4

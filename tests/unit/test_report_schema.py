@@ -25,6 +25,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UpgradeFailed,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import NO_COUNTERS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record, new_id
@@ -131,11 +132,10 @@ def record(**states: str) -> Record:
     )
 
 
-def made(given: Record, seen: bool = True, balancers: Balancers | None = None) -> dict[str, Any]:
+def made(given: Record, seen: bool = True, balancers: Balancers | None = None, closed_idle: int = 0) -> dict[str, Any]:
     remote = cast(Remote, balancers or Balancers())
-    report: dict[str, Any] = json.loads(
-        json.dumps(ending.report(settings(), given, remote, WITNESS if seen else None))
-    )  # as written
+    witness = {**WITNESS, "closed_idle": closed_idle} if seen else None
+    report: dict[str, Any] = json.loads(json.dumps(ending.report(settings(), given, remote, witness)))  # as written
     assert problems(report) == []
     readable(report["sentence"])
     return report
@@ -208,6 +208,27 @@ def test_balancers_that_cannot_be_counted_are_named() -> None:
     assert report["balancers"]["not_counted"] == ["lb1"]
     report = made(record(web1="finished"), seen=False, balancers=Balancers(reloaded=("lb1", "lb2")))
     assert report["balancers"]["not_counted"] == ["lb1", "lb2"]
+
+
+def test_reloads_and_what_they_cost_are_said() -> None:
+    given = record(web1="finished", web2="finished")
+    given.reloads = {"lb1": 4, "lb2": 4}
+    report = made(given, closed_idle=9)
+    assert report["balancers"]["reloads"] == {"lb1": 4, "lb2": 4}
+    assert "9 closed while idle in 8 reloads of a balancer" in report["sentence"]
+
+
+def test_what_nobody_counted_is_not_given_as_zero() -> None:
+    given = record(web1="finished", web2="finished")
+    given.reloads = {"lb1": 4}
+    for member in given.members.values():
+        member.look, member.look_reason = "inconclusive", NO_COUNTERS
+    report = made(given, seen=False, balancers=Balancers(reloaded=("lb1", "lb2")))
+    assert "0 failed" not in report["sentence"]
+    assert "nobody counted: no witness ran, and lb1, lb2 cannot tell; 4 reloads" in report["sentence"]
+    assert (
+        "Not judged under traffic, since the balancer counts no requests by member: web1, web2." in report["sentence"]
+    )
 
 
 def test_nothing_to_do() -> None:

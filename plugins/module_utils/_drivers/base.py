@@ -79,6 +79,7 @@ class Driver(abc.ABC):
 
     kind: ClassVar[str]  # the value of ``rollout_driver``
     by_reload: ClassVar[bool] = False  # every change is a reload, so ``prepare_return`` changes nothing
+    reloads: int = 0  # how many this instance has asked for
 
     @classmethod
     @abc.abstractmethod

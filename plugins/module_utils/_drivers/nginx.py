@@ -495,7 +495,7 @@ class NginxDriver(Driver):
                 self._settle(asked)
             except RolloutError:
                 self._restore(replaced)
-                _signal(asked.master.pid, signal.SIGHUP)
+                self._hang_up(asked)
                 raise
             self._configuration(self._processes())
 
@@ -532,8 +532,12 @@ class NginxDriver(Driver):
         """Ask for it; the processes as they were before."""
         self._log_start = self._log_size()
         found = self._processes()
-        _signal(found.master.pid, signal.SIGHUP)
+        self._hang_up(found)
         return found
+
+    def _hang_up(self, found: Processes) -> None:
+        _signal(found.master.pid, signal.SIGHUP)
+        self.reloads += 1
 
     def _settle(self, before: Processes) -> None:
         """Until every worker that is not leaving is new: the only proof that a reload came about."""

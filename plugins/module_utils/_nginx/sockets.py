@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Note that this module util is **PRIVATE** to the collection. It can have breaking changes at any time.
 
-"""Which TCP connections a process has, from /proc/<pid>/net/tcp and the process's open files."""
+"""Which TCP connections a process has: what the kernel tells of all of them, and the process's open files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import PermissionDenied
+from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import diag
 
 ESTABLISHED, SYN_SENT, LISTEN = 0x01, 0x02, 0x0A
 # Half closed by the peer: nginx may still read an answer from it, so it counts as open.
@@ -29,7 +30,7 @@ _LINE = re.compile(
 
 
 class Connection(NamedTuple):
-    """One line of /proc/net/tcp."""
+    """One TCP connection."""
 
     local_port: int
     remote: str  # IP address
@@ -59,7 +60,12 @@ def _address(text: str) -> str:
     """An address as the kernel prints it: words of 32 bits in the machine's own byte order."""
     if len(text) not in (8, 32):
         raise ValueError("this is no address")
-    raw = b"".join(int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8))
+    return _packed(b"".join(int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _packed(raw: bytes) -> str:
+    """An address as its bytes; one of IPv4 that came by IPv6 is one of IPv4."""
     if len(raw) == 4:
         return str(ipaddress.IPv4Address(raw))
     address = ipaddress.IPv6Address(raw)
@@ -67,7 +73,28 @@ def _address(text: str) -> str:
 
 
 def read(pid: int) -> list[Connection]:
-    """All TCP connections in the network namespace of this process."""
+    """All TCP connections in the network namespace of this process that are open or listen."""
+    if _is_ours(pid):
+        try:
+            rows = diag.ask((*_OPEN, LISTEN))
+        except diag.Unusable:
+            pass
+        else:
+            return [
+                Connection(row.local_port, _packed(row.remote), row.remote_port, row.state, row.inode) for row in rows
+            ]
+    return printed(pid)
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/self/ns/net")
+    except OSError:
+        return False
+
+
+def printed(pid: int) -> list[Connection]:
+    """The same from /proc/<pid>/net, which tells of any namespace, and is slow."""
     found = []
     for name in ("tcp", "tcp6"):
         try:
@@ -96,22 +123,32 @@ def connected(text: str, path: str) -> int:
 
 
 def owned(pid: int, among: Iterable[Connection]) -> list[Connection]:
-    """Those that this process has open; raises ``PermissionDenied`` where that is not shown to us."""
+    """Those that this process has open; raises ``PermissionDenied`` where that is not shown to us.
+
+    Root may list the open files of another user's process, but without CAP_SYS_PTRACE not see what they are. That
+    must not look like no connection at all.
+    """
     folder = f"/proc/{pid}/fd"
+    inodes = set()
     try:
         names = os.listdir(folder)
+        targets = [_target(f"{folder}/{name}") for name in names]
     except PermissionError:
         raise PermissionDenied(
-            f"The open connections of nginx's worker {pid} may not be seen.", "Become root on the balancer."
+            f"The open connections of nginx's worker {pid} may not be seen, so what is in flight is not known.",
+            "Become root on the balancer; in a container its root needs CAP_SYS_PTRACE for that.",
         ) from None
     except OSError:
         return []  # it is gone
-    inodes = set()
-    for name in names:
-        try:
-            target = os.readlink(f"{folder}/{name}")
-        except OSError:
-            continue
+    for target in targets:
         if target.startswith("socket:["):
             inodes.add(target[8:-1])
     return [one for one in among if str(one.inode) in inodes]
+
+
+def _target(path: str) -> str:
+    """What an open file is; empty when it has just been closed."""
+    try:
+        return os.readlink(path)
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

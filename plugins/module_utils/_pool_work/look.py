@@ -62,11 +62,14 @@ class Watch:
         return {"look": self.verdict, "requests": self._now[0], "errors": self._now[1], "reason": self._reason}
 
 
+NO_COUNTERS = "this balancer does not count requests by member"
+
+
 def cannot_look() -> dict[str, Any]:
     """What a look at a member is where the balancer has no counters: a gate that cannot tell says so."""
     return {
         "look": "inconclusive",
         "requests": 0,
         "errors": 0,
-        "reason": "this balancer does not count requests by member",
+        "reason": NO_COUNTERS,
     }

@@ -23,6 +23,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unreachable,
     UpgradeFailed,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import NO_COUNTERS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
@@ -167,7 +168,7 @@ class Phases:
             calls = self.fleet.calls(
                 "pool_put_back", [member.host for member in members], limit, settings=before, look=look
             )
-            undone = self.remote.run(calls)
+            undone = self.fleet.ask(calls)
             stuck = [balancer for balancer, each in undone.items() if not each.ok]
             for member in members if stuck else []:
                 member.state = "left_out"
@@ -352,10 +353,10 @@ class Phases:
             settings = {place: each for place, each in self.settings_before(hosts).items() if place in places}
             ramp, limit = ramp_params(self.settings), self.settings.look_timeout + ramp_limit(self.settings)
             calls = self.fleet.calls("pool_put_back", hosts, limit, settings=settings, look=look, ramp=ramp)
-            found = self.remote.run(calls, self.check)
+            found = self.fleet.ask(calls)
             again = {name: calls[name] for name, reply in found.items() if isinstance(reply.error, Unreachable)}
             if again:  # the new version is installed: there is no better way out than to try once more
-                found.update(self.remote.run(again, self.check))
+                found.update(self.fleet.ask(again))
             replies.update(self.fleet.living(found))
             if not all(reply.ok for reply in replies.values()):
                 break
@@ -370,6 +371,7 @@ class Phases:
                 seen.append((balancer, look))
         results = {look["look"] for _balancer, look in seen}
         member.look = next((word for word in ("fail", "pass", "inconclusive") if word in results), "")
+        member.look_reason = next((look.get("reason", "") for _name, look in seen if look["look"] == member.look), "")
         member.state = "rolled_back" if self.batch.back else "finished"
         if member.look != "fail":
             return []
@@ -430,9 +432,21 @@ class Phases:
         return error
 
 
+def not_judged(reasons: Mapping[str, str]) -> list[str]:
+    """Of members whose look was inconclusive, by host with the reason: which could not be judged, and why."""
+    blind = [host for host, reason in reasons.items() if reason == NO_COUNTERS]
+    idle = [host for host in reasons if host not in blind]
+    words = []
+    if idle:
+        words.append(f"too little traffic to judge {', '.join(idle)}")
+    if blind:
+        words.append(f"not judged under traffic, since the balancer counts no requests by member: {', '.join(blind)}")
+    return words
+
+
 def _look_words(members: Sequence[MemberRecord]) -> str:
-    unsure = [member.host for member in members if member.look == "inconclusive"]
-    return f"; too little traffic to judge {', '.join(unsure)}" if unsure else ""
+    words = not_judged({member.host: member.look_reason for member in members if member.look == "inconclusive"})
+    return "".join(f"; {each}" for each in words)
 
 
 def _named(host: str, error: RolloutError | None) -> RolloutError:

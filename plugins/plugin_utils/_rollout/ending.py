@@ -19,6 +19,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     plan_back,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import not_judged
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
@@ -126,7 +127,13 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
 
 def refusal_report(record: Record) -> dict[str, Any]:
     """The report of a rollout that preflight refused: no host was asked again."""
-    nothing = {"requests": 0, "failed": 0, "responses_5xx": 0, "not_counted": list(record.balancers)}
+    nothing = {
+        "requests": 0,
+        "failed": 0,
+        "responses_5xx": 0,
+        "not_counted": list(record.balancers),
+        "reloads": {},
+    }
     return _facts(record, "refused", None, nothing)
 
 
@@ -141,6 +148,7 @@ def _member(member: MemberRecord, now: float) -> dict[str, Any]:
         "cut": member.cut,
         "cut_kinds": dict(member.cut_kinds),
         "look": member.look,
+        "look_reason": member.look_reason,
         "trouble": member.trouble,
     }
 
@@ -197,15 +205,16 @@ def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[
             not_counted.append(name)
             continue
         now = counters_of(Pool.from_dict(found[0]))
-        if now["identity"] != before["identity"]:
-            not_counted.append(name)  # its counters began anew at a reload
+        counts = reply.result.get("capabilities", {}).get("counts_requests", True)
+        if now["identity"] != before["identity"] or not counts:
+            not_counted.append(name)  # its counters began anew at a reload, or it has none
             continue
         total["requests"] += now["requests"] - before["requests"]
         answers_5xx = now["responses_5xx"] - before["responses_5xx"]
         # A failed request may count as an error, as an answer of the 500s, or as both: at least so many failed.
         total["failed"] += max(now["errors"] - before["errors"], answers_5xx)
         total["responses_5xx"] += answers_5xx
-    return {**total, "not_counted": not_counted}
+    return {**total, "not_counted": not_counted, "reloads": dict(record.reloads)}
 
 
 def sentence(data: Mapping[str, Any]) -> str:
@@ -276,20 +285,34 @@ def _count(items: Any, word: str) -> str:
 def _what_was_served(data: Mapping[str, Any]) -> str:
     if data["outcome"] == "refused" or not data["batches"] or data["check"]:
         return ""
-    by = "by the witness's count" if data["requests_source"] == "witness" else "by the balancers' own counters"
-    text = f"{data['requests_total']:,} requests were served and {data['requests_failed']:,} failed, {by}"
-    closed_idle = (data["witness"] or {}).get("closed_idle", 0)
-    if closed_idle:
-        text += f", {closed_idle} closed while idle"
+    reloads = sum(data["balancers"]["reloads"].values())
+    if data["requests_source"] == "witness":
+        text = f"{data['requests_total']:,} requests were served and {data['requests_failed']:,} failed, "
+        text += "by the witness's count"
+        closed_idle = data["witness"]["closed_idle"]
+        if closed_idle:
+            text += f", {closed_idle} closed while idle" + (f" in {_times(reloads)} of a balancer" if reloads else "")
+    elif data["requests_total"] or not data["balancers"]["not_counted"]:
+        text = f"{data['requests_total']:,} requests were served and {data['requests_failed']:,} failed, "
+        text += "by the balancers' own counters"
+        if data["balancers"]["not_counted"]:
+            text += f" without {', '.join(data['balancers']['not_counted'])}"
+    else:
+        text = "How many requests were served and how many failed nobody counted: no witness ran, and "
+        text += f"{', '.join(data['balancers']['not_counted'])} cannot tell"
+    if reloads and data["requests_source"] != "witness":
+        text += f"; {_times(reloads)} of a balancer may have cost clients a kept connection"
     cut = sum(member["cut"] for member in data["members"].values())
     if cut:
         text += f"; {cut} cut at the drain's limit"
     mixed = data["mixed_versions_seconds"]
     text += f"; two versions ran side by side for {mixed:.1f} s." if mixed else "."
-    unsure = [host for host, member in data["members"].items() if member["look"] == "inconclusive"]
-    if unsure:
-        text += f" Too little traffic to judge {', '.join(unsure)}."
-    return text
+    unsure = {host: each["look_reason"] for host, each in data["members"].items() if each["look"] == "inconclusive"}
+    return text + "".join(f" {words[0].upper()}{words[1:]}." for words in not_judged(unsure))
+
+
+def _times(reloads: int) -> str:
+    return "one reload" if reloads == 1 else f"{reloads} reloads"
 
 
 def _what_next(data: Mapping[str, Any]) -> str:

@@ -106,7 +106,17 @@ class Fleet:
 
     def run(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
         """What each call came to; those of balancers that are down are left out where that was asked for."""
-        return self.living(self.remote.run(calls, self.check))
+        return self.living(self.ask(calls))
+
+    def ask(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
+        """What each call came to, whoever is down; reloads that were made for it are counted."""
+        replies = self.remote.run(calls, self.check)
+        for place, reply in replies.items():
+            facts = reply.error.facts if reply.error is not None else reply.result
+            made = int(facts.get("reloads_made", 0))
+            if made and not self.check:
+                self.record.reloads[place] = self.record.reloads.get(place, 0) + made
+        return replies
 
     def living(self, replies: Mapping[str, Reply]) -> dict[str, Reply]:
         """The replies without those of balancers that are down, where these are to be skipped.
@@ -166,7 +176,7 @@ class Fleet:
             names = {"members": [member.names[place] for member in out], "timeout": limit}
             steps.append(self.call(place, "pool_drain", limit, names))
         for step in steps:
-            reply = self.remote.run({place: step})[place]
+            reply = self.ask({place: step})[place]
             if not reply.ok:
                 return False
             for host, setting in self.by_host(place, reply.result.get("return_to", {})).items():

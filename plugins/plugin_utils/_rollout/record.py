@@ -62,6 +62,7 @@ class MemberRecord:
     cut: int = 0  # requests or connections ended at the drain's limit
     cut_kinds: dict[str, int] = field(default_factory=dict)  # the same by kind
     look: str = ""  # pass, fail, inconclusive
+    look_reason: str = ""  # why it is so
     trouble: str = ""
 
     @property
@@ -111,6 +112,7 @@ class Record:
     back_batches: list[list[str]] = field(default_factory=list)
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
     identities: dict[str, str] = field(default_factory=dict)  # of the process that served each place when last seen
+    reloads: dict[str, int] = field(default_factory=dict)  # that the rollout itself made, by place
     counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
     stop: Stop | None = None

@@ -1,0 +1,41 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Labs behind nginx, and what is the same for all tests of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import lab
+
+from .rig import Rig
+
+# Requests on kept connections that a reload may cost clients before 1.27.4. Four is what a calm machine shows at
+# most; on a busy one a client sends late and several at once.
+IDLE_A_RELOAD = 12
+
+
+def keeps_idle_clients(version: str) -> bool:
+    """Whether this nginx has a cure for what a reload does to idle clients (1.27.4)."""
+    return tuple(map(int, version.split("."))) >= (1, 28)
+
+
+def nginx_description(version: str, **more: Any) -> lab.Description:
+    return lab.Description(
+        **{
+            "prefix": f"i{os.getpid()}-n{version.replace('.', '')}",
+            "members": 6,
+            "nginx": version,
+            "keepalive_min_timeout": "2s" if keeps_idle_clients(version) else None,
+            **more,
+        }
+    )
+
+
+def reloads_in(rig: Rig, balancer: str) -> int:
+    """How many reloads nginx itself has logged."""
+    log = rig.root(balancer) / "var/log/nginx/error.log"
+    return log.read_text(encoding="utf-8", errors="replace").count("signal 1 (SIGHUP) received")
