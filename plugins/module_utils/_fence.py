@@ -26,7 +26,19 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import PH
 STOP = "stop"  # the flag that ends a run after the batch in hand
 
 # What changes a balancer; everything else only looks.
-_CHANGES = ("drain", "hold_out", "prepare_return", "lift", "put_back", "weigh", "cut", "end", "apply", "save")
+_CHANGES = (
+    "drain",
+    "hold_out",
+    "prepare_return",
+    "lift",
+    "put_back",
+    "weigh",
+    "cut",
+    "end",
+    "apply",
+    "exchange",
+    "save",
+)
 
 
 class Fence:

@@ -129,9 +129,7 @@ def pool_put_back(
         fence.enter()
     result = _counting(work, lambda: work.put_back(settings, look, interval_of(params), check, ramp))
     if marks is not None and not check:
-        held_out = marks.read()
-        back = {name: one for name, one in settings.items() if "step" not in result["members"][name]}
-        marks.remove(name for name, one in back.items() if held_out.get(name) == one)
+        _forget(marks, {name: one for name, one in settings.items() if "step" not in result["members"][name]})
     return _heard(fence, result)
 
 
@@ -308,8 +306,18 @@ def _take_out(
     except RolloutError as error:
         if not check and error.facts.get("undone", True):
             marks.remove(set(return_to) - known)
+        if error.facts.get("returned"):
+            _forget(marks, drain.returning)
         raise
+    if drain.returning and not check:
+        _forget(marks, drain.returning)
     return {**result, "return_to": plain(return_to)}
+
+
+def _forget(marks: Marks, settings: Mapping[str, Setting]) -> None:
+    """Members are back at what was kept of them."""
+    held_out = marks.read()
+    marks.remove(name for name, one in settings.items() if held_out.get(name) == one)
 
 
 def _admin_of(state: str, member: Member, target: Admin) -> Admin:

@@ -174,6 +174,22 @@ class Driver(abc.ABC):
     def cut(self, pool: str, names: Sequence[str]) -> int:
         """End what is in flight on these members now; returns how much that was."""
 
+    def exchange(
+        self,
+        pool: str,
+        returning: Mapping[str, Setting],
+        names: Sequence[str],
+        target: Admin,
+        now: Mapping[str, Member],
+    ) -> None:
+        """Let some members in and take others out, in this order; a balancer that reloads does it in one reload.
+
+        The caller has seen to the health of those that come back. ``target`` is ``OUT``, or ``DRAIN`` where the pool
+        knows that; ``now`` has all of them.
+        """
+        self.apply(pool, returning, now)
+        (self.hold_out if target is Admin.OUT else self.drain)(pool, names)
+
     def apply(self, pool: str, settings: Mapping[str, Setting], now: Mapping[str, Member]) -> None:
         """Bring members from what they are now to these settings; a balancer that reloads does it in one reload.
 

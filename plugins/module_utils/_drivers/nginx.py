@@ -437,6 +437,16 @@ class NginxDriver(Driver):
             changes[name] = _in_turn(steps)
         self._change(pool, changes)
 
+    def exchange(
+        self,
+        pool: str,
+        returning: Mapping[str, Setting],
+        names: Sequence[str],
+        target: Admin,
+        now: Mapping[str, Member],
+    ) -> None:
+        self.apply(pool, {**returning, **{name: Setting(target, now[name].weight) for name in names}}, now)
+
     def cut(self, pool: str, names: Sequence[str]) -> int:
         """End the leaving workers that have connections to these members, and with them all that they have.
 

@@ -26,6 +26,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words 
     outcome,
     plain,
     why_not,
+    with_settings,
     words_for,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
@@ -85,7 +86,11 @@ class Drain(Work):
         if check:
             return result
         was = {member.name: member.setting for member in members if member.name in todo}
+        returned = False
         try:
+            if drain.returning:
+                self._exchange(todo, drain, before, result)
+                returned = True
             if drain.target is Admin.DRAIN:
                 self.driver.drain(self.pool, todo)
             else:
@@ -97,15 +102,29 @@ class Drain(Work):
             if drain.wait:
                 self._wait_until_empty(drain, result)
         except RolloutError as error:
+            error.facts["returned"] = returned
             if todo:
                 error.facts.update(self.undo(was))
             raise
         return result
 
+    def _exchange(self, todo: Sequence[str], drain: DrainOrder, before: Pool, result: dict[str, Any]) -> None:
+        """Let in those that come back and take out the others, with one change of the balancer's where it can."""
+        names = [*todo, *drain.returning]
+        now = {member.name: member for member in before.chosen(names)}
+        graced = drain.session_grace > 0 and self.driver.drains(self.pool)
+        target = Admin.DRAIN if graced else drain.target
+        start = self.clock.now()
+        self.driver.exchange(self.pool, drain.returning, todo, target, now)
+        result["exchanged_after"] = round(self.clock.now() - start, 4)
+        result["changed"] |= any(now[name].setting != setting for name, setting in drain.returning.items())
+        if self.driver.by_reload:
+            result["identity"] = self.driver.identity()
+
     def _when_floor_allows(self, drain: DrainOrder, check: bool) -> Pool:
         deadline = self.clock.now() + (0.0 if check else drain.wait_for_floor)
         while True:
-            pool = self.read(drain.names)
+            pool = self.read([*drain.names, *drain.returning])
             for name, expected in drain.expect.items():
                 if pool.member(name).setting != expected:
                     raise ChangedByOther(
@@ -116,9 +135,10 @@ class Drain(Work):
                         found=plain({name: pool.member(name).setting})[name],
                     )
             serving = in_service(pool)
-            staying = [name for name in serving if name not in drain.names]
+            coming = in_service(with_settings(pool, drain.returning))
+            staying = [name for name in coming if name not in drain.names]
             # Taking out what does not serve costs nothing: the way to mend a broken member must stay open.
-            if drain.floor is None or len(staying) >= drain.floor or len(staying) == len(serving):
+            if drain.floor is None or len(staying) >= drain.floor or not set(drain.names) & set(serving):
                 return pool
             if self.clock.now() >= deadline:
                 raise FloorBroken(

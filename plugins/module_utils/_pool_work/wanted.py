@@ -71,6 +71,7 @@ class DrainOrder:
     long_timeout: float | None  # None: what is long-lived has no limit of its own
     on_long_timeout: str
     expect: Mapping[str, Setting]
+    returning: Mapping[str, Setting]  # members that go back into service in the same change
 
     @property
     def long_limit(self) -> tuple[float, str]:
@@ -100,8 +101,12 @@ class DrainOrder:
                 f"got {on_long_timeout!r}."
             )
         long = _params.given(params, "long_timeout")
+        names = tuple(member_names(params))
+        returning = settings_of(params["returning"], "returning") if _params.given(params, "returning") else {}
+        if set(names) & set(returning):
+            raise BadInput(f"{sorted(set(names) & set(returning))[0]!r} cannot be drained and returned at once.")
         return cls(
-            names=tuple(member_names(params)),
+            names=names,
             target=target,
             wait=wait,
             floor=_params.whole(params, "floor", 0, 0, 1000000) if _params.given(params, "floor") else None,
@@ -115,6 +120,7 @@ class DrainOrder:
             long_timeout=_params.number(params, "long_timeout", 0.0, 0.0, DAY) if long else None,
             on_long_timeout=on_long_timeout,
             expect=settings_of(params["expect"], "expect") if _params.given(params, "expect") else {},
+            returning=returning,
         )
 
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
@@ -34,6 +35,19 @@ def outcome(before: Pool, after: Mapping[str, Setting]) -> dict[str, Any]:
 
 def in_service(pool: Pool) -> list[str]:
     return [member.name for member in pool.members if member.in_service]
+
+
+def with_settings(pool: Pool, settings: Mapping[str, Setting]) -> Pool:
+    """The pool as it would be with these members so."""
+    return replace(
+        pool,
+        members=tuple(
+            replace(member, admin=settings[member.name].admin, weight=settings[member.name].weight)
+            if member.name in settings
+            else member
+            for member in pool.members
+        ),
+    )
 
 
 def last_check(member: Member) -> str:

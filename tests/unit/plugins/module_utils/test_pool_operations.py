@@ -790,3 +790,52 @@ def test_a_wrong_floor_is_refused(driver: FakeDriver, wrong: str) -> None:
     with pytest.raises(BadInput, match="floor"):
         run("pool_member", driver, members=["s1"], state="out", floor=wrong)
     assert not driver.calls
+
+
+# --- one batch back and the next one out, as one change ---
+
+READY = {"admin": "ready", "weight": 1}
+
+
+def test_members_return_and_others_leave_in_one_operation(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    result = run("pool_drain", driver, members=["s2"], returning={"s1": READY}, floor=3)
+    assert [name for name, member in driver.members.items() if member.admin is not Admin.READY] == ["s2"]
+    # Whoever comes back does so first, and counts for the floor.
+    assert [call[0] for call in driver.calls] == ["prepare_return", "put_back", "hold_out"]
+    assert set(result["before"]) == {"s2"}
+    assert result["exchanged_after"] >= 0
+
+
+def test_the_floor_holds_in_an_exchange(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    driver.set("s3", health=Health.DOWN)
+    with pytest.raises(FloorBroken, match="would leave 2 of 4"):
+        run("pool_drain", driver, members=["s2"], returning={"s1": READY}, floor=3)
+    assert driver.calls == []
+
+
+def test_who_returned_stays_when_the_others_do_not_get_empty(driver: FakeDriver, tmp_path: Path) -> None:
+    kept = {"service": "shop", "marks": str(tmp_path)}
+    run("pool_drain", driver, members=["s1"], **kept)
+    driver.set("s2", in_flight=1)
+    with pytest.raises(TimedOut) as error:
+        run("pool_drain", driver, members=["s2"], returning={"s1": READY}, timeout=1, **kept)
+    assert error.value.facts["returned"] is True
+    assert {member.admin for member in driver.members.values()} == {Admin.READY}
+    assert Marks("shop", "shop", str(tmp_path)).read() == {}
+
+
+def test_a_change_that_fails_returns_nobody(driver: FakeDriver) -> None:
+    driver.set("s1", admin=Admin.OUT)
+    driver.fail["put_back"] = Refused("no")
+    with pytest.raises(Refused) as error:
+        run("pool_drain", driver, members=["s2"], returning={"s1": READY})
+    assert error.value.facts["returned"] is False
+    assert driver.members["s2"].admin is Admin.READY
+
+
+def test_nobody_returns_and_leaves_at_once(driver: FakeDriver) -> None:
+    with pytest.raises(BadInput, match="'s2' cannot be drained and returned"):
+        run("pool_drain", driver, members=["s2"], returning={"s2": READY})
+    assert driver.calls == []
