@@ -88,15 +88,14 @@ class Drain(Work):
         was = {member.name: member.setting for member in members if member.name in todo}
         returned = False
         try:
+            graced = drain.session_grace > 0 and bool(todo) and self.driver.drains(self.pool)
             if drain.returning:
-                self._exchange(todo, drain, before, result)
+                self._exchange(todo, drain, Admin.DRAIN if graced else drain.target, before, result)
                 returned = True
-            if drain.target is Admin.DRAIN:
-                self.driver.drain(self.pool, todo)
-            else:
-                if drain.session_grace > 0 and todo and self.driver.drains(self.pool):
-                    result["reloads_seen"] += self._give_grace(todo, before.identity, drain)
-                self.driver.hold_out(self.pool, todo)
+            if graced:
+                result["reloads_seen"] += self._give_grace(todo, before.identity, drain)
+            if graced or not drain.returning:
+                (self.driver.drain if drain.target is Admin.DRAIN else self.driver.hold_out)(self.pool, todo)
             if todo and self.driver.by_reload:
                 result["identity"] = self.driver.identity()  # this reload is our own
             if drain.wait:
@@ -108,12 +107,12 @@ class Drain(Work):
             raise
         return result
 
-    def _exchange(self, todo: Sequence[str], drain: DrainOrder, before: Pool, result: dict[str, Any]) -> None:
+    def _exchange(
+        self, todo: Sequence[str], drain: DrainOrder, target: Admin, before: Pool, result: dict[str, Any]
+    ) -> None:
         """Let in those that come back and take out the others, with one change of the balancer's where it can."""
         names = [*todo, *drain.returning]
         now = {member.name: member for member in before.chosen(names)}
-        graced = drain.session_grace > 0 and self.driver.drains(self.pool)
-        target = Admin.DRAIN if graced else drain.target
         start = self.clock.now()
         self.driver.exchange(self.pool, drain.returning, todo, target, now)
         result["exchanged_after"] = round(self.clock.now() - start, 4)

@@ -816,7 +816,7 @@ def test_the_floor_holds_in_an_exchange(driver: FakeDriver) -> None:
 
 
 def test_who_returned_stays_when_the_others_do_not_get_empty(driver: FakeDriver, tmp_path: Path) -> None:
-    kept = {"service": "shop", "marks": str(tmp_path)}
+    kept: dict[str, Any] = {"service": "shop", "marks": str(tmp_path)}
     run("pool_drain", driver, members=["s1"], **kept)
     driver.set("s2", in_flight=1)
     with pytest.raises(TimedOut) as error:
