@@ -97,6 +97,9 @@ class Lab:
         never_healthy: bool = False,
         error_share: float = 0.0,
         extra_latency: float = 0.0,
+        cold_requests: int = 0,
+        cold_latency: float = 0.0,
+        loopback_only: bool = False,
         crash_after: float = 0.0,
     ) -> releases.Release:
         """Make a release of the sample service that behaves like this."""
@@ -106,6 +109,9 @@ class Lab:
             never_healthy=never_healthy,
             error_share=error_share,
             extra_latency=extra_latency,
+            cold_requests=cold_requests,
+            cold_latency=cold_latency,
+            loopback_only=loopback_only,
             crash_after=crash_after,
         )
         return releases.build(self.artifacts, version, switches)

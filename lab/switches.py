@@ -17,12 +17,17 @@ class Switches:
     never_healthy: bool = False  # health says 503 and every request gets 500
     error_share: float = 0.0  # share of requests that get 500; health is spared
     extra_latency: float = 0.0  # seconds added to every answer; health is spared
+    cold_requests: int = 0  # the first requests that are slow; health is spared
+    cold_latency: float = 0.0  # seconds added to each of these
+    loopback_only: bool = False  # the port is open on 127.0.0.1 alone
     crash_after: float = 0.0  # seconds after the start at which the process dies; 0 is never
 
     def __post_init__(self) -> None:
-        for name in ("start_delay", "warm_up", "extra_latency", "crash_after"):
+        for name in ("start_delay", "warm_up", "extra_latency", "cold_latency", "crash_after"):
             if not 0 <= getattr(self, name) <= 86400:
                 raise LabError(f"{name} must lie between 0 and 86400 seconds")
+        if not 0 <= self.cold_requests <= 1_000_000:
+            raise LabError("cold_requests must lie between 0 and 1000000")
         if not 0 <= self.error_share <= 1:
             raise LabError("error_share must lie between 0 and 1")
 

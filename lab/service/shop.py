@@ -55,6 +55,9 @@ class Shop:
         self.never_healthy = bool(settings.get("never_healthy", False))
         self.error_share = float(settings.get("error_share", 0))
         self.extra_latency = float(settings.get("extra_latency", 0))
+        self.cold_requests = int(settings.get("cold_requests", 0))
+        self.cold_latency = float(settings.get("cold_latency", 0))
+        self.loopback_only = bool(settings.get("loopback_only", False))
         self.crash_after = float(settings.get("crash_after", 0))
         self.sessions: dict[str, int] = {}
         self.orders = os.open(ORDERS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -65,6 +68,13 @@ class Shop:
     def healthy(self) -> bool:
         """May this member get traffic?"""
         return not self.never_healthy and time.monotonic() >= self.warm_until
+
+    def cold(self) -> float:
+        """How much longer this request takes since it is one of the first."""
+        if not self.cold_requests:
+            return 0.0
+        self.cold_requests -= 1
+        return self.cold_latency
 
     def unlucky(self) -> bool:
         """Does this request belong to the share that fails?"""
@@ -187,8 +197,8 @@ class Connection(asyncio.Protocol):
             # A member that was given traffic too early must show in the witness's count.
             status = 500 if shop.never_healthy else 503
             self.answer(status, encode({"error": "not healthy", **shop.about}))
-        elif shop.extra_latency:
-            self.timer = self.loop.call_later(shop.extra_latency, self.work, path)
+        elif delay := shop.extra_latency + shop.cold():
+            self.timer = self.loop.call_later(delay, self.work, path)
         else:
             self.work(path)
 
@@ -443,7 +453,8 @@ async def main() -> None:
     loop = asyncio.get_running_loop()
     if shop.crash_after:
         loop.call_later(shop.crash_after, os._exit, 70)
-    server = await loop.create_server(lambda: Connection(shop, loop), "0.0.0.0", PORT, backlog=1024, reuse_address=True)
+    address = "127.0.0.1" if shop.loopback_only else "0.0.0.0"
+    server = await loop.create_server(lambda: Connection(shop, loop), address, PORT, backlog=1024, reuse_address=True)
     await server.serve_forever()
 
 

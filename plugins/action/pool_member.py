@@ -20,5 +20,6 @@ class ActionModule(FleetAction):
     argument_spec = POOL_MEMBER
 
     def limit(self, arguments: Mapping[str, Any]) -> float:
-        waits = ("wait_for_floor", "session_grace", "drain_timeout", "health_timeout")
-        return 10.0 + sum(float(arguments[name]) for name in waits)
+        waits = ("wait_for_floor", "session_grace", "drain_timeout", "long_timeout", "idle_timeout", "health_timeout")
+        own = 86400.0 if "wait" in (arguments["on_long_timeout"], arguments["on_idle_timeout"]) else 0.0
+        return 10.0 + own + sum(float(arguments[name] or 0.0) for name in waits)

@@ -47,5 +47,7 @@ POOL_MEMBER: Mapping[str, Any] = {
     "long_after": {"type": "float", "default": 10},
     "long_timeout": {"type": "float"},
     "on_long_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
+    "idle_timeout": {"type": "float"},
+    "on_idle_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
     "health_timeout": {"type": "float", "default": 60},
 }

@@ -35,6 +35,7 @@ _CHANGES = (
     "weigh",
     "cut",
     "end",
+    "end_idle",
     "apply",
     "exchange",
     "save",

@@ -65,6 +65,11 @@ class Prober:
     def __init__(self, params: Mapping[str, Any], clock: Clock) -> None:
         self.address = address(params.get("url"), "the health URL")
         self._clock = clock
+        # Another place to ask, as a balancer has it; at another port nothing is known but that it must take connections.
+        at = items(params, "at")
+        self._host, self._port = (str(at[0]), int(at[1])) if at else (self.address.host, self.address.port)
+        self._only_connects = self._port != self.address.port
+        self.shown = self.address.shown if not at else f"{self._host} port {self._port} ({self.address.shown})"
         self._status = tuple(
             whole({"status": each}, "status", 0, 100, 599) for each in (items(params, "status") or [200])
         )
@@ -90,10 +95,14 @@ class Prober:
         started = self._clock()
         status: int | None = None
         version: str | None = None
+        reason = ""
         try:
-            status, headers, body = self._ask(started + limit)
-            version = self._found(headers, body)
-            reason = self._judge(status, headers, body, version)
+            if self._only_connects:
+                connect(self._host, self._port, left_until(started + limit, self._clock)).close()
+            else:
+                status, headers, body = self._ask(started + limit)
+                version = self._found(headers, body)
+                reason = self._judge(status, headers, body, version)
         except socket.timeout:
             reason = f"no answer within {limit:.3g} s"
         except http.client.RemoteDisconnected:
@@ -111,7 +120,7 @@ class Prober:
         except ssl.SSLError as error:
             reason = f"TLS failed: {error.reason or error}"
         except socket.gaierror:
-            reason = f"the name {self.address.host} cannot be resolved"
+            reason = f"the name {self._host} cannot be resolved"
         except OSError as error:
             reason = error.strerror or str(error)
         return Answer(status, version, self._clock() - started, reason)
@@ -119,7 +128,7 @@ class Prober:
     def _ask(self, deadline: float) -> tuple[int, http.client.HTTPMessage, bytes]:
         where = self.address
         left = left_until(deadline, self._clock)
-        sock = connect(where.host, where.port, left)
+        sock = connect(self._host, self._port, left)
         connection = http.client.HTTPConnection(where.host, where.port)
         try:
             if self._tls is not None:
@@ -187,7 +196,7 @@ def health_gate(
 ) -> dict[str, Any]:
     """Waits until the member was healthy ``successes`` times in a row and for ``seconds``.
 
-    ``params``: ``url``, ``status``, ``version``, ``version_key``,
+    ``params``: ``url``, ``at`` (host and port to connect to instead of the URL's), ``status``, ``version``, ``version_key``,
     ``version_also`` (the same version in other words), ``version_header``, ``text``, ``successes``, ``seconds``, ``timeout``,
     ``interval``, ``request_timeout``, ``validate_certs``, ``headers``.
     Changes nothing. Raises ``Unhealthy`` at the deadline. In check mode nothing
@@ -235,7 +244,7 @@ def health_gate(
             row = 0
         following = max(now, begun + interval)
         if following >= deadline:
-            raise _unhealthy(prober.address.shown, said, row, attempts, now - started, timeout)
+            raise _unhealthy(prober.shown, said, row, attempts, now - started, timeout)
         if following > now:
             sleep(following - now)
 

@@ -18,7 +18,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json
 from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate, health_probe
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import service as checked_service
@@ -87,12 +87,21 @@ def _packaged(params: Mapping[str, Any], check: bool, probe: Mapping[str, Any]) 
 
 
 def member_gate(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
-    """The health gate, and after it the record of the release that passed.
+    """The health gate, the warm-up, and after them the record of the release that passed.
 
     ``params``: ``service``, ``health``, ``release`` (None writes no record),
-    ``previous``, ``records``. Raises ``Unhealthy``.
+    ``previous``, ``records``, ``warm_up`` (None sends nothing; see there). Raises ``Unhealthy``.
     """
     result = health_gate(params["health"], check)
+    if params.get("warm_up") and not check:
+        from ansible_collections.zerodrop.rollout.plugins.module_utils._warm_up import warm_up
+
+        try:
+            result["warm_up"] = warm_up(params["warm_up"], params["health"])
+        except Unhealthy as error:
+            if params["warm_up"].get("required", True):
+                raise
+            result["warm_up"] = {"failed": error.message}
     release = params.get("release")
     if release:
         try:

@@ -104,6 +104,18 @@ def absolute_path(value: object, what: str) -> str:
     return text
 
 
+def url_path(value: object, what: str) -> str:
+    """The path of a URL, with or without a query; raises ``BadInput``."""
+    text = _text(what, value)
+    if not re.match(r"/[!-~]{0,2047}\Z", text) or "#" in text:
+        raise BadInput(
+            f"{what} {text!r} is not a path of a URL.",
+            "It starts with /, such as /products?page=1, and has neither spaces nor # nor letters outside ASCII "
+            "(write those as %XX).",
+        )
+    return text
+
+
 def http_url(value: object, what: str) -> str:
     """An ``http://`` or ``https://`` URL with a host; raises ``BadInput``."""
     text = _text(what, value)

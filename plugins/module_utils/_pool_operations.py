@@ -34,6 +34,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operation
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, BY_ROLLOUT, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name, pool_name
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.drain import Drain
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.putting_back import Return
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
@@ -104,14 +105,19 @@ def pool_drain(
 def pool_return(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """Have the balancer judge members' health afresh, and wait for it; no new work yet."""
+    """Have the balancer judge members' health afresh, and wait for it; no new work yet.
+
+    With a ``view``, members that the balancer does not check are asked from its host (see ``own_view``).
+    """
     fence = Fence.from_params(params, check)
     work = _work(Return, params, driver, clock, fence)
     names = member_names(params)
     limit = _params.number(params, "timeout", 60.0, 0.0, DAY)
+    view = own_view.ViewOrder.from_params(params.get("view"))
     if fence is not None:
         fence.enter()
-    return _heard(fence, _counting(work, lambda: work.bring_to_health(names, limit, interval_of(params), check)))
+    interval = interval_of(params)
+    return _heard(fence, _counting(work, lambda: work.bring_to_health(names, limit, interval, check, view)))
 
 
 def pool_put_back(

@@ -104,8 +104,8 @@ options:
     description:
       - What to do when something is still in flight after O(drain_timeout).
       - V(fail) puts the members back to what they were and fails, and says who is busy with what.
-      - V(cut) ends what is left, and returns how much that was. It does not wait for idle clients of a worker that leaves
-        after a reload either, whose next request may fail then; it returns how many they are.
+      - V(cut) ends what is left, and returns how much that was. Idle clients of a worker that leaves after a reload go with
+        that worker; where it serves something else besides, they are not waited for, and returned as C(undecided).
     type: str
     choices: [fail, cut]
     default: fail
@@ -125,6 +125,21 @@ options:
       - What to do with long-lived work after O(long_timeout), whatever O(on_drain_timeout) says of short requests.
       - V(fail) puts the members back to what they were and fails. V(cut) ends it, and returns how much that was, by kind.
         V(wait) waits until it ends by itself.
+    type: str
+    choices: [fail, cut, wait]
+    default: fail
+  idle_timeout:
+    description:
+      - For how many seconds idle clients of a process that leaves after a reload may hold up the drain, from holding the
+        members out. Their next request may still be sent to any member that was in service before the reload.
+      - When it is not given, O(drain_timeout) and O(on_drain_timeout) hold for them too.
+    type: float
+  on_idle_timeout:
+    description:
+      - What to do with such clients after O(idle_timeout).
+      - V(fail) puts the members back to what they were and fails. V(wait) waits until they leave. V(cut) ends the process that
+        leaves as soon as it serves nothing else, and returns how many clients that were as the kind C(idle), once, at the first
+        of the members.
     type: str
     choices: [fail, cut, wait]
     default: fail
@@ -234,7 +249,10 @@ members:
   description:
     - For each member that was taken out, C(in_flight_at_start), C(waited) (seconds until it served nothing), C(cut) (how
       much was ended at a limit), C(cut_kinds) (the same by kind, C(request), C(long_request), C(websocket), C(tcp), or
-      C(unknown) where the balancer cannot tell) and C(undecided) (idle clients of older workers that were not waited for).
+      C(idle) for clients of a leaving process, or C(unknown) where the balancer cannot tell) and C(undecided) (idle clients
+      of older workers that were not waited for).
+    - After a O(session_grace), C(tied) with the C(requests) that clients tied to the member sent meanwhile, and those of its
+      last second (C(at_end)), where the balancer counts them.
     - For each member that was put back, C(health), C(checked) (whether the balancer has a check of its own) and C(waited).
   returned: when O(state) is given
   type: dict

@@ -134,6 +134,10 @@ def rising_percentages(value: Any, name: str) -> tuple[int, ...]:
     return tuple(step.value for step in steps if step.value < 100)
 
 
+def paths(value: Any, name: str) -> tuple[str, ...]:
+    return tuple(_names.url_path(item, name) for item in items(value, name)) if value != [] else ()
+
+
 def floor(value: Any, name: str) -> Amount:
     return Amount.parse(value, name, minimum=0)
 
@@ -228,6 +232,8 @@ class Settings:
     long_after: float = setting(number(0, 86400), 10.0)
     long_timeout: float | None = setting(number(0, 86400), None)
     on_long_timeout: str = setting(choice("fail", "cut", "wait"), "fail")
+    idle_timeout: float | None = setting(number(0, 86400), None)
+    on_idle_timeout: str = setting(choice("fail", "cut", "wait"), "fail")
 
     health_url: str = setting(named(_names.http_url))
     health_status: tuple[int, ...] = setting(statuses, (200,))
@@ -240,6 +246,14 @@ class Settings:
     health_interval: float = setting(number(0.01, 60), 0.05)
     health_request_timeout: float = setting(number(0.05, 600), 2.0)
     health_validate_certs: bool = setting(boolean, True)
+    health_from_balancer: str = setting(choice("auto", "always", "never"), "auto")
+    outside_url: str = setting(optional(named(_names.http_url)), "")
+    outside_timeout: float = setting(number(0.1, 86400), 10.0)
+    outside_validate_certs: bool = setting(boolean, True)
+    warm_up: tuple[str, ...] = setting(paths, ())
+    warm_up_count: int = setting(whole(1, 10000), 1)
+    warm_up_concurrency: int = setting(whole(1, 64), 1)
+    warm_up_timeout: float = setting(number(0.1, 86400), 30.0)
 
     look_requests: int = setting(whole(0), 5)
     look_seconds: float = setting(number(0), 0.0)
@@ -314,11 +328,15 @@ class Settings:
                 "rollout_health_timeout is too short for rollout_health_seconds, or for rollout_health_successes "
                 "at rollout_health_interval: no member could pass."
             )
-        if self.on_long_timeout != "fail" and self.long_timeout is None:
-            raise BadInput(
-                f"rollout_on_long_timeout is {self.on_long_timeout}, but rollout_long_timeout is not set.",
-                "Say how many seconds long-lived work may last, or leave both out.",
-            )
+        for kind, words, limit, then in (
+            ("long", "long-lived work may last", self.long_timeout, self.on_long_timeout),
+            ("idle", "idle clients may stay", self.idle_timeout, self.on_idle_timeout),
+        ):
+            if then != "fail" and limit is None:
+                raise BadInput(
+                    f"rollout_on_{kind}_timeout is {then}, but rollout_{kind}_timeout is not set.",
+                    f"Say how many seconds {words}, or leave both out.",
+                )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
 
@@ -330,9 +348,9 @@ class Settings:
     @property
     def longest_drain(self) -> float:
         """How many seconds a drain may take at most, once members are held out."""
-        if self.long_timeout is None:
-            return self.drain_timeout
-        return max(self.drain_timeout, 86400.0 if self.on_long_timeout == "wait" else self.long_timeout)
+        own = ((self.long_timeout, self.on_long_timeout), (self.idle_timeout, self.on_idle_timeout))
+        limits = [86400.0 if then == "wait" else limit for limit, then in own if limit is not None]
+        return max([self.drain_timeout, *limits])
 
     @property
     def ready_method(self) -> bool:

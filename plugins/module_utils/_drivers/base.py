@@ -170,6 +170,13 @@ class Driver(abc.ABC):
         """Why a reload would undo changes of this pool, and what to do about it; empty when none does."""
         return ""
 
+    def end_idle(self, pool: str, names: Sequence[str]) -> int | None:
+        """End the clients of leaving processes that are on no member, as far as they may still be sent to these.
+
+        Returns how many; None while that cannot be done without ending what a process serves besides.
+        """
+        return None
+
     @abc.abstractmethod
     def cut(self, pool: str, names: Sequence[str]) -> int:
         """End what is in flight on these members now; returns how much that was."""

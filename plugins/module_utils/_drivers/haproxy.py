@@ -19,6 +19,7 @@ What makes this more than a few commands:
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, ClassVar
@@ -325,6 +326,29 @@ class HAProxyDriver(Driver):
                 if pid and session.pool == pool and session.member in names:
                     self._master.ask(f"@!{pid} shutdown session {session.handle}")
         return count
+
+    def end_idle(self, pool: str, names: Sequence[str]) -> int | None:
+        """A leaving worker that serves nothing but idle clients is ended, since it has no word for one of these."""
+        _snapshot, leaving = self._settled(lambda: self._snapshot(pool))
+        count, held = 0, False
+        for older in self._leaving(leaving, pool):
+            if all(name in older.out for name in names):
+                continue
+            # An idle client has no session: one on no server is a request that is still being sent, or waits.
+            if replies.sessions(self._ask_leaving(older.pid, "show sess")):
+                held = True
+                continue
+            idle = self._undecided(older.pid)
+            try:
+                os.kill(older.pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+            except PermissionError:
+                raise PermissionDenied(
+                    f"HAProxy's leaving process {older.pid} may not be ended.", "Become root on the balancer."
+                ) from None
+            count += idle
+        return None if held and not count else count
 
     def end(self, pool: str, piece: Mapping[str, str]) -> bool:
         command = f"shutdown session {piece['handle']}"

@@ -470,6 +470,29 @@ class NginxDriver(Driver):
             self._clock.sleep(_SETTLE_PAUSE)
         return count
 
+    def end_idle(self, pool: str, names: Sequence[str]) -> int | None:
+        """A leaving worker that has clients and no connection to any server is ended.
+
+        One of its clients may be sending a request still: nginx does not tell it from an idle one.
+        """
+        found = self._processes()
+        upstream = self._configuration(found).upstream(pool)
+        groups = self._chosen(upstream, names)
+        everything = sockets.read(found.master.pid)
+        listening = {one.local_port for one in everything if one.state == sockets.LISTEN}
+        count, held = 0, False
+        for process in found.leaving:
+            if all((upstream.name, name) in self._out.get(process, frozenset()) for name in groups):
+                continue
+            own = sockets.owned(process.pid, [one for one in everything if one.is_open])
+            clients = [one for one in own if one.local_port in listening]
+            if len(clients) < len(own):
+                held = True
+                continue
+            count += len(clients)
+            _signal(process.pid, signal.SIGTERM)
+        return None if held and not count else count
+
     def _change(self, pool: str, changes: Mapping[str, _Change]) -> None:
         """Change servers in the files with one reload; none where everything is as wanted."""
         if not self._edits(pool, changes):

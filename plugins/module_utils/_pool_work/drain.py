@@ -20,6 +20,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unreachable,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.grace import give_grace
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import DrainOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import (
     in_service,
@@ -31,8 +32,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words 
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
 
-_GRACE_SAMPLE = 0.25  # while clients are given time, only a reload is looked for
 _PATIENCE = 10.0  # seconds a balancer may be away while it is waited for; a restart takes less
+_IDLE_SAMPLE = 0.1  # seconds between two tries to end idle clients
 _WAIT_SAMPLE = 1.0  # seconds between two looks at work that may last
 _LISTED = 50  # pieces of work that are named one by one
 _CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
@@ -93,7 +94,10 @@ class Drain(Work):
                 self._exchange(todo, drain, Admin.DRAIN if graced else drain.target, before, result)
                 returned = True
             if graced:
-                result["reloads_seen"] += self._give_grace(todo, before.identity, drain)
+                reloads, tied = give_grace(self, todo, before.identity, drain.session_grace)
+                result["reloads_seen"] += reloads
+                for name, counts in tied.items():
+                    result["members"][name]["tied"] = counts
             if graced or not drain.returning:
                 (self.driver.drain if drain.target is Admin.DRAIN else self.driver.hold_out)(self.pool, todo)
             if todo and self.driver.by_reload:
@@ -151,22 +155,6 @@ class Drain(Work):
                     would_stay=staying,
                 )
             self.rest(max(drain.interval, 0.1))
-
-    def _give_grace(self, names: Sequence[str], identity: str, drain: DrainOrder) -> int:
-        """Let clients that are tied to these members finish what they do there; how many reloads were seen."""
-        self.driver.drain(self.pool, names)
-        if self.driver.by_reload:
-            identity = self.driver.identity()
-        deadline = self.clock.now() + drain.session_grace
-        reloads = 0
-        while self.clock.now() < deadline:
-            self.pause(min(_GRACE_SAMPLE, max(0.001, deadline - self.clock.now())))
-            now = self.driver.identity()
-            if now != identity:
-                reloads += 1
-                identity = now
-                self.driver.drain(self.pool, names)
-        return reloads
 
     def _wait_until_empty(self, drain: DrainOrder, result: dict[str, Any]) -> None:
         """Until nothing is in flight in any process, several times in a row, in one and the same process."""
@@ -237,30 +225,54 @@ class Drain(Work):
     ) -> float | None:
         """See to what outlasts its limit; when to look at the limits again, or None where nothing need be waited for."""
         passed = self.clock.now() - start
-        limits = {"short": (drain.timeout, drain.on_timeout), "long": drain.long_limit}
+        limits = {"short": (drain.timeout, drain.on_timeout), "long": drain.long_limit, "idle": drain.idle_limit}
         if all(passed >= limit and then == "fail" for limit, then in limits.values()):
-            raise self._not_empty(drain, max(drain.timeout, drain.long_limit[0]), busy)
-        work = self.driver.work(self.pool, drain.names)
+            raise self._not_empty(drain, max(limit for limit, _then in limits.values()), busy)
+        members = self.read(drain.names).chosen(drain.names)
+        only_idle = not any(member.in_flight or member.queued for member in members)
+        idle = [member.name for member in members if member.undecided]
+        work = [] if only_idle and idle else self.driver.work(self.pool, drain.names)
         due = []
-        for name, (limit, then) in limits.items():
+        for name in ("short", "long"):
+            limit, then = limits[name]
             part = [piece for piece in work if (drain.kind(piece) == "request") == (name == "short")]
             if part and passed >= limit and then == "fail":
                 raise self._not_empty(drain, limit, busy)
             due += part if passed >= limit and then == "cut" else []
-        if not work and passed >= drain.timeout:
+        later = [limit for limit, _then in limits.values() if limit > passed]
+        if idle and passed >= drain.idle_limit[0] and drain.idle_limit[1] != "wait":
+            if drain.idle_limit[1] == "fail":
+                raise self._not_empty(drain, drain.idle_limit[0], busy)
+            if not self._end_idle(drain, idle, result) and only_idle and passed >= drain.timeout:
+                # A process that also serves what is to live cannot be ended: their next request may fail.
+                if drain.on_timeout == "fail":
+                    raise self._not_empty(drain, drain.timeout, busy)
+                if self._only_undecided(drain.names, result):
+                    return None
+            later.append(passed + max(drain.interval, _IDLE_SAMPLE))
+        if not work and not (only_idle and idle) and passed >= drain.timeout:
             if drain.on_timeout == "fail":
                 raise self._not_empty(drain, drain.timeout, busy)
-            if self._only_undecided(drain.names, result):
-                return None
             self._cut([name for name in drain.names if busy[name]] or drain.names, result)
             if passed > drain.timeout + _CUT_LIMIT:
                 raise self._not_empty(drain, drain.timeout, busy)
         elif due:
             self._end(drain, due, busy, result)
-        later = [limit for limit, _then in limits.values() if limit > passed]
-        if due or not work:
+        if due or (not work and not idle):
             later.append(passed + drain.interval)
         return start + min(later, default=passed + _WAIT_SAMPLE)
+
+    def _end_idle(self, drain: DrainOrder, idle: Sequence[str], result: dict[str, Any]) -> bool:
+        """End the idle clients of leaving processes; whether that could be done.
+
+        They belong to no member: they are counted once, at the first that they might have been sent to.
+        """
+        ended = self.driver.end_idle(self.pool, drain.names)
+        if ended:
+            member = result["members"][idle[0]]
+            member["cut"] += ended
+            member["cut_kinds"]["idle"] = member["cut_kinds"].get("idle", 0) + ended
+        return ended is not None
 
     def _end(
         self, drain: DrainOrder, due: Sequence[Mapping[str, str]], busy: Mapping[str, int], result: dict[str, Any]
@@ -322,6 +334,7 @@ class Drain(Work):
             "Give it more time, or allow what is left at the limit to be cut.",
             pool=self.pool,
             busy=left,
+            idle=undecided,
             kinds=dict(kinds),
             work=[{**_shown(piece), "kind": drain.kind(piece)} for piece in work[:_LISTED]],
         )

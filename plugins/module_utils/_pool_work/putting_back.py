@@ -12,7 +12,9 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch, cannot_look
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.own_view import ViewOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import LookOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import last_check, outcome
@@ -22,7 +24,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 class Return(Work):
     """Members on their way back."""
 
-    def bring_to_health(self, names: Sequence[str], limit: float, interval: float, check: bool) -> dict[str, Any]:
+    def bring_to_health(
+        self, names: Sequence[str], limit: float, interval: float, check: bool, view: ViewOrder | None = None
+    ) -> dict[str, Any]:
         before = self.read(names)
         members = before.chosen(names)
         todo = [member.name for member in members if member.admin is not Admin.READY]
@@ -51,14 +55,37 @@ class Return(Work):
         down = [member.name for member in members if member.admin is Admin.READY and member.health is Health.DOWN]
         if down:
             self.driver.lift(self.pool, down)
-        self.driver.prepare_return(self.pool, todo)
+        start = self.clock.now()
+        asked = [member for member in members if view is not None and view.chooses(member)]
+        # Those without a check stay out until they were asked: once draining, clients that are tied to them come back.
+        unseen = [member.name for member in asked if member.health is Health.UNCHECKED and member.name in todo]
+        self.driver.prepare_return(self.pool, [name for name in todo if name not in unseen])
+        reasons = own_view.ask(asked, view, limit) if view is not None and asked else {}
+        well = [name for name in names if name not in reasons]
+        lifted = [name for name in todo if name in well]
+        if unseen:
+            self.driver.prepare_return(self.pool, [name for name in unseen if name in well])
+        for member in asked:
+            result["members"][member.name]["asked"] = True
         try:
-            self._wait_until_healthy(names, todo, limit, interval, result)
+            if well:
+                rest = max(0.0, limit - (self.clock.now() - start))
+                self._wait_until_healthy(well, lifted, rest, interval, result)
         except Unhealthy as error:
-            ill = [name for name in todo if name in error.facts["members"]]
-            self.driver.hold_out(self.pool, ill)
-            raise
+            reasons.update(error.facts["members"])
+        if reasons:
+            self.driver.hold_out(self.pool, [name for name in todo if name in reasons and name not in unseen])
+            raise self._unhealthy(reasons, limit)
         return result
+
+    def _unhealthy(self, reasons: Mapping[str, str], limit: float) -> Unhealthy:
+        words = ", ".join(f"{name} ({reason})" for name, reason in reasons.items())
+        return Unhealthy(
+            f"Not healthy in the balancer's eyes after {limit:g} s in {self.pool!r}: {words}.",
+            "It gets no new work. See why its check fails, and whether the balancer reaches its address and port.",
+            pool=self.pool,
+            members=dict(reasons),
+        )
 
     def _wait_until_healthy(
         self, names: Sequence[str], todo: Sequence[str], limit: float, interval: float, result: dict[str, Any]
@@ -76,22 +103,15 @@ class Return(Work):
             for member in pool.chosen(list(waiting)):
                 if member.health in (Health.UP, Health.STARTING, Health.UNCHECKED):
                     waiting.remove(member.name)
-                    result["members"][member.name] = {
-                        "waited": round(self.clock.now() - start, 4),
-                        "health": member.health.value,
-                        "checked": member.health is not Health.UNCHECKED,
-                    }
+                    result["members"][member.name].update(
+                        waited=round(self.clock.now() - start, 4),
+                        health=member.health.value,
+                        checked=member.health is not Health.UNCHECKED,
+                    )
             if not waiting:
                 return
             if self.clock.now() - start >= limit:
-                last = {member.name: last_check(member) for member in pool.chosen(waiting)}
-                words = ", ".join(f"{name} ({check})" for name, check in last.items())
-                raise Unhealthy(
-                    f"Not healthy in the balancer's eyes after {limit:g} s in {self.pool!r}: {words}.",
-                    "It gets no new work. See why its check fails.",
-                    pool=self.pool,
-                    members=last,
-                )
+                raise self._unhealthy({one.name: last_check(one) for one in pool.chosen(waiting)}, limit)
             self.rest(interval)
 
     def put_back(

@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import mem
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Setting
 
 ON_TIMEOUT = ("fail", "cut")
-ON_LONG_TIMEOUT = ("fail", "cut", "wait")
+ON_OWN_TIMEOUT = ("fail", "cut", "wait")
 DAY = 86400.0
 
 
@@ -33,6 +33,15 @@ def member_names(params: Mapping[str, Any]) -> list[str]:
 
 def interval_of(params: Mapping[str, Any]) -> float:
     return _params.number(params, "interval", 0.02, 0.001, 60.0)
+
+
+def _limit(params: Mapping[str, Any], kind: str, words: str) -> tuple[float | None, str]:
+    """The limit that a kind of work has of its own (None: it has none), and what is to be done then."""
+    then = params.get(f"on_{kind}_timeout") or "fail"
+    if then not in ON_OWN_TIMEOUT:
+        raise BadInput(f"What to do at the limit of {words} must be one of {', '.join(ON_OWN_TIMEOUT)}, got {then!r}.")
+    key = f"{kind}_timeout"
+    return (_params.number(params, key, 0.0, 0.0, DAY) if _params.given(params, key) else None), str(then)
 
 
 def settings_of(value: object, what: str = "settings") -> dict[str, Setting]:
@@ -70,8 +79,17 @@ class DrainOrder:
     long_after: float  # the age from which a request counts as long-lived
     long_timeout: float | None  # None: what is long-lived has no limit of its own
     on_long_timeout: str
+    idle_timeout: float | None  # the same for idle clients of processes that leave
+    on_idle_timeout: str
     expect: Mapping[str, Setting]
     returning: Mapping[str, Setting]  # members that go back into service in the same change
+
+    @property
+    def idle_limit(self) -> tuple[float, str]:
+        """How long idle clients of a process that leaves may stay, and what becomes of them then."""
+        if self.idle_timeout is None:
+            return self.timeout, self.on_timeout
+        return self.idle_timeout, self.on_idle_timeout
 
     @property
     def long_limit(self) -> tuple[float, str]:
@@ -82,7 +100,7 @@ class DrainOrder:
 
     @property
     def first_limit(self) -> float:
-        return min(self.timeout, self.long_limit[0])
+        return min(self.timeout, self.long_limit[0], self.idle_limit[0])
 
     def kind(self, piece: Mapping[str, str]) -> str:
         """What a piece of work is: ``request``, ``long_request``, ``websocket`` or ``tcp``."""
@@ -94,13 +112,8 @@ class DrainOrder:
         on_timeout = params.get("on_timeout") or "fail"
         if on_timeout not in ON_TIMEOUT:
             raise BadInput(f"What to do at the limit must be one of {', '.join(ON_TIMEOUT)}, got {on_timeout!r}.")
-        on_long_timeout = params.get("on_long_timeout") or "fail"
-        if on_long_timeout not in ON_LONG_TIMEOUT:
-            raise BadInput(
-                f"What to do at the limit of long-lived work must be one of {', '.join(ON_LONG_TIMEOUT)}, "
-                f"got {on_long_timeout!r}."
-            )
-        long = _params.given(params, "long_timeout")
+        long, on_long_timeout = _limit(params, "long", "long-lived work")
+        idle, on_idle_timeout = _limit(params, "idle", "idle clients")
         names = tuple(member_names(params))
         returning = settings_of(params["returning"], "returning") if _params.given(params, "returning") else {}
         if set(names) & set(returning):
@@ -117,8 +130,10 @@ class DrainOrder:
             interval=interval_of(params),
             on_timeout=on_timeout,
             long_after=_params.number(params, "long_after", 10.0, 0.0, DAY),
-            long_timeout=_params.number(params, "long_timeout", 0.0, 0.0, DAY) if long else None,
+            long_timeout=long,
             on_long_timeout=on_long_timeout,
+            idle_timeout=idle,
+            on_idle_timeout=on_idle_timeout,
             expect=settings_of(params["expect"], "expect") if _params.given(params, "expect") else {},
             returning=returning,
         )

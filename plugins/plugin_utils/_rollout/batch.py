@@ -25,7 +25,12 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import NO_COUNTERS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import outside
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import (
+    Fleet,
+    health_params,
+    warm_up_params,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
@@ -118,6 +123,8 @@ class Phases:
                 long_after=self.settings.long_after,
                 long_timeout=self.settings.long_timeout,
                 on_long_timeout=self.settings.on_long_timeout,
+                idle_timeout=self.settings.idle_timeout,
+                on_idle_timeout=self.settings.on_idle_timeout,
             )
             replies.update(self.fleet.run(calls))
             if not all(reply.ok for reply in replies.values()):
@@ -136,6 +143,7 @@ class Phases:
                 member.cut += int(facts.get("cut", 0))
                 for kind, count in facts.get("cut_kinds", {}).items():
                     member.cut_kinds[kind] = member.cut_kinds.get(kind, 0) + count
+                self._note_left(balancer, host, facts)
         for member in self.members():
             if member.state in ("untouched", "finished"):
                 member.state = "drained"
@@ -145,6 +153,19 @@ class Phases:
                 self.record.last_new_at = now
             else:
                 self.record.last_old_at = now
+
+    def _note_left(self, balancer: str, host: str, facts: Mapping[str, Any]) -> None:
+        """What was not cut and not waited for either."""
+        tied = facts.get("tied", {})
+        if tied.get("at_end"):
+            self.record.notes.append(
+                f"{host} got {tied['requests']} requests of clients that are tied to it in the session grace on "
+                f"{balancer}, {tied['at_end']} of them in its last second: these clients were moved to other members"
+            )
+        if facts.get("undecided"):
+            self.record.notes.append(
+                f"{facts['undecided']} idle clients of an older process of {balancer} may still have been sent to {host}"
+            )
 
     def _undo_drain(self, hosts: Sequence[str], replies: Mapping[str, Reply], failed: Mapping[str, Reply]) -> Outcome:
         """One balancer refused or was lost: on the others the batch goes back to what it was just before.
@@ -250,7 +271,7 @@ class Phases:
     # -- gate -------------------------------------------------------------------
 
     def gate(self) -> Outcome:
-        """The members answer healthily on their own host, and every balancer's checks agree."""
+        """The members answer healthily on their own host, every balancer sees it so too, and they are warm."""
         members = self.members("upgraded")
         if not members:
             return Outcome("nothing to gate")
@@ -260,8 +281,11 @@ class Phases:
         hosts = [member.host for member in members]
         limit = self.settings.health_timeout
         calls = {member.host: self._gate(member) for member in members}
-        # Both at once: the balancers' checks rise while the members are probed.
-        calls.update(self.fleet.calls("pool_return", hosts, limit, timeout=limit))
+        # Both at once: the balancers' checks rise, or they ask by themselves, while the members are probed.
+        releases = {member.host: self.batch.release(member, self.record) for member in members}
+        for place in self.record.balancers:
+            view = self.fleet.view(place, releases)
+            calls.update(self.fleet.calls("pool_return", hosts, limit, places=[place], timeout=limit, view=view))
         replies = self.fleet.run(calls)
         self._note_reloads("gate", replies)
         problems = []
@@ -276,7 +300,7 @@ class Phases:
         failed = [member.host for member in members if member.state != "healthy"]
         if failed:
             self._drain(failed, keep_floor=False)  # no client that is tied to it may reach it while it waits
-        message = f"{', '.join(hosts)} healthy after {self.record.now() - since:.2f} s"
+        message = f"{', '.join(hosts)} healthy after {self.record.now() - since:.2f} s" + _warm_words(members, replies)
         self.record.event("gate", hosts, since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
         return Outcome(str(error) if error else message, any(replies[host].changed for host in hosts), error)
@@ -288,8 +312,11 @@ class Phases:
             "health": health_params(self.settings, release),
             "release": release,
             "previous": member.release_before,
+            # A path that only the new version has must not keep a member from going back.
+            "warm_up": warm_up_params(self.settings, member, required=not self.batch.back),
         }
-        return Call("member_gate", params, self.settings.health_timeout)
+        limit = self.settings.health_timeout + (self.settings.warm_up_timeout if self.settings.warm_up else 0.0)
+        return Call("member_gate", params, limit)
 
     def _seen_unhealthy(self, member: MemberRecord, replies: Mapping[str, Reply]) -> RolloutError | None:
         """Why a balancer does not let this member back, if one does not."""
@@ -332,6 +359,8 @@ class Phases:
             if stuck:
                 member.state = "left_out"
                 member.trouble = f"still out of service on {', '.join(stuck)}"
+        if not problems and not self.check:
+            problems.extend(self._look_from_outside(members))
         if self.settings.strategy == MAINTAIN:
             self._hold_out_again([member for member in members if member.look == "fail"])
         message = f"{', '.join(hosts)} in service" + _look_words(members)
@@ -381,6 +410,23 @@ class Phases:
             f"{look.get('reason') or str(look.get('errors')) + ' errors'}."
         )
         return [self._set_aside(member, "look", error)]
+
+    def _look_from_outside(self, members: Sequence[MemberRecord]) -> list[RolloutError]:
+        """The third view: the service as its users reach it, with the batch in it."""
+        reason = outside.now(self.settings, self.record)
+        if not reason:
+            return []
+        if self.batch.back or not self.record.outside_well:
+            self.record.notes.append(f"after {', '.join(self.batch.hosts)}: {reason}")
+            return []
+        error = Unhealthy(
+            f"With {', '.join(member.host for member in members)} back in service, {reason}",
+            "Its members and balancers are healthy by themselves. See what lies between them and the users.",
+        )
+        for member in members:
+            member.look = "fail"
+            self._set_aside(member, "outside", error)
+        return [error]
 
     def _hold_out_again(self, members: Sequence[MemberRecord]) -> None:
         """Where no way back follows, a member that does badly under traffic leaves at once, if the floor allows it."""
@@ -447,6 +493,17 @@ def not_judged(reasons: Mapping[str, str]) -> list[str]:
 def _look_words(members: Sequence[MemberRecord]) -> str:
     words = not_judged({member.host: member.look_reason for member in members if member.look == "inconclusive"})
     return "".join(f"; {each}" for each in words)
+
+
+def _warm_words(members: Sequence[MemberRecord], replies: Mapping[str, Reply]) -> str:
+    found = [each for member in members if (each := replies[member.host].result.get("warm_up"))]
+    failed = [str(each["failed"]) for each in found if "failed" in each]
+    if failed:
+        return f"; not warm: {failed[0]}"
+    if not found:
+        return ""
+    slowest = max(each["slowest"] for each in found)
+    return f", warmed with {sum(each['requests'] for each in found)} requests (the slowest {slowest:.2f} s)"
 
 
 def _named(host: str, error: RolloutError | None) -> RolloutError:

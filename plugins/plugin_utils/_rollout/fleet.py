@@ -14,7 +14,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Un
 from ansible_collections.zerodrop.rollout.plugins.module_utils._package import upstream
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 
@@ -50,6 +50,20 @@ def health_params(settings: Settings, release: str | None) -> dict[str, Any]:
         "interval": settings.health_interval,
         "request_timeout": settings.health_request_timeout,
         "validate_certs": settings.health_validate_certs,
+    }
+
+
+def warm_up_params(settings: Settings, member: MemberRecord, required: bool) -> dict[str, Any] | None:
+    """What a member is warmed with, on its own host, once it is healthy; None for nothing."""
+    if not settings.warm_up:
+        return None
+    return {
+        "paths": list(settings.warm_up),
+        "port": member.port,
+        "count": settings.warm_up_count,
+        "concurrency": settings.warm_up_concurrency,
+        "timeout": settings.warm_up_timeout,
+        "required": required,
     }
 
 
@@ -166,9 +180,11 @@ class Fleet:
         }
         steps = []
         if back:
+            hosts = [member.host for member in members if member.names[place] in back]
             names = {"members": list(back), "timeout": self.settings.health_timeout}
+            view = self.view(place, {host: self.record.members[host].release for host in hosts})
             steps = [
-                self.call(place, "pool_return", self.settings.health_timeout, names),
+                self.call(place, "pool_return", self.settings.health_timeout, {**names, "view": view}),
                 self.call(place, "pool_put_back", 10, {"settings": back, "members": list(back)}),
             ]
         if out:
@@ -182,6 +198,16 @@ class Fleet:
             for host, setting in self.by_host(place, reply.result.get("return_to", {})).items():
                 self.record.members[host].before.setdefault(place, setting)
         return True
+
+    def view(self, place: str, releases: Mapping[str, str | None]) -> dict[str, Any] | None:
+        """How a place is to ask members by itself, each for the release that it is to have; None where it is not."""
+        if self.settings.health_from_balancer == "never":
+            return None
+        names = {self.record.members[host].names[place]: release for host, release in releases.items()}
+        return {
+            "always": self.settings.health_from_balancer == "always",
+            "health": {name: health_params(self.settings, release) for name, release in names.items()},
+        }
 
     def by_host(self, place: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """Turn a place's answer, keyed by its names, into one keyed by inventory hosts."""

@@ -31,7 +31,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, outside
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
@@ -99,6 +99,8 @@ def preflight(
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
     _set_floors(settings, plan, places, pools)
     method_of(settings).refuse(settings, plan, infos)
+    serving = [each.name for each in candidates if each.in_service and each.healthy]
+    outside_well = outside.before(settings, serving, notes) if plan.batches else None
 
     started = time.time()
     return Record(
@@ -116,7 +118,14 @@ def preflight(
         balancers=list(seen),
         batches=[list(batch) for batch in plan.batches],
         members={
-            each.name: MemberRecord(each.name, names[each.name], each.in_service, each.release, each.release)
+            each.name: MemberRecord(
+                each.name,
+                names[each.name],
+                each.in_service,
+                each.release,
+                each.release,
+                addresses={place: _address(pools[place].member(name)) for place, name in names[each.name].items()},
+            )
             for each in candidates
         },
         places=places,
@@ -126,6 +135,7 @@ def preflight(
         identities={name: pool.identity for name, pool in pools.items()},
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
+        outside_well=outside_well,
     )
 
 
@@ -133,6 +143,10 @@ def _last_rollout(ledgers: Mapping[str, Mapping[str, Any] | None]) -> Mapping[st
     """The last rollout that any balancer knows of."""
     known = [ledger["last"] for ledger in ledgers.values() if ledger and ledger["last"]]
     return max(known, key=lambda each: int(each["number"]), default=None)
+
+
+def _address(member: Member) -> tuple[str, int]:
+    return member.address, member.port
 
 
 def find_places(settings: Settings, balancers: Sequence[Sequence[str]]) -> dict[str, Place]:

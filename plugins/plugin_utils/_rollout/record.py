@@ -55,6 +55,7 @@ class MemberRecord:
     release: str | None  # what it has now, as far as is known
     state: str = "untouched"  # untouched, drained, upgraded, healthy, finished, failed, lost, rolled_back, left_out
     before: dict[str, dict[str, Any]] = field(default_factory=dict)  # admin and weight to return to, by place
+    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # address and port as each place has them
     seconds: dict[str, float] = field(default_factory=dict)  # time in each phase
     out_at: float | None = None  # when it was taken out, while it is out
     drained_at: float = 0.0
@@ -69,6 +70,12 @@ class MemberRecord:
     def serves(self) -> bool:
         """Whether it is where the rollout found it, or is to be: in service, unless an operator took it out."""
         return self.state in ("untouched", "finished", "rolled_back")
+
+    @property
+    def port(self) -> int | None:
+        """Where it serves: its port in the innermost pool that has one."""
+        ports = [port for _address, port in self.addresses.values() if port]
+        return ports[-1] if ports else None
 
     @property
     def changed(self) -> bool:
@@ -115,6 +122,7 @@ class Record:
     reloads: dict[str, int] = field(default_factory=dict)  # that the rollout itself made, by place
     counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
+    outside_well: bool | None = None  # whether the service answered from outside before; None: it is not asked there
     stop: Stop | None = None
     events: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user should know beside the outcome

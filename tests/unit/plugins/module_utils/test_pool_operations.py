@@ -30,6 +30,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 
 
 class FakeClock(Clock):
@@ -244,6 +245,88 @@ def test_idle_clients_of_a_leaving_process_are_named(driver: FakeDriver) -> None
     driver.set("s1", undecided=4)
     with pytest.raises(TimedOut, match="4 idle clients of an older process"):
         run("pool_drain", driver, members=["s1"], timeout=1)
+
+
+class EndingDriver(FakeDriver):
+    """Can end the idle clients of a leaving process, once it serves nothing else."""
+
+    busy_until = 0.0
+
+    def end_idle(self, pool: str, names: Sequence[str]) -> int | None:
+        if self.clock.now() < self.busy_until:
+            return None
+        count = max(member.undecided for member in self.members.values())
+        for name in self.members:
+            self.set(name, undecided=0)
+        return count
+
+
+@pytest.fixture
+def ending(clock: FakeClock) -> EndingDriver:
+    found = EndingDriver(clock)
+    for name in ("s1", "s2", "s3"):
+        found.set(name, undecided=4)
+    return found
+
+
+def test_idle_clients_are_cut_at_their_limit_and_counted_once(ending: EndingDriver, clock: FakeClock) -> None:
+    ending.set("s1", in_flight=1)
+    clock.after(3, lambda: ending.set("s1", in_flight=0))
+    result = run("pool_drain", ending, members=["s1", "s2"], idle_timeout=1, on_idle_timeout="cut")
+    assert result["members"]["s1"]["cut_kinds"] == {"idle": 4}
+    assert result["members"]["s2"]["cut_kinds"] == {}
+    assert result["members"]["s2"]["waited"] == pytest.approx(1, abs=0.1)
+    assert result["members"]["s1"]["waited"] == pytest.approx(3, abs=0.1)  # the request was left to end
+
+
+def test_a_process_that_serves_something_else_is_ended_when_it_does_no_more(
+    ending: EndingDriver, clock: FakeClock
+) -> None:
+    ending.busy_until = clock.now() + 5
+    result = run("pool_drain", ending, members=["s1"], idle_timeout=1, on_idle_timeout="cut")
+    assert result["members"]["s1"]["cut_kinds"] == {"idle": 4}
+    assert result["members"]["s1"]["waited"] == pytest.approx(5, abs=0.2)
+
+
+@pytest.mark.parametrize(("on_timeout", "error"), [("fail", True), ("cut", False)])
+def test_what_cannot_be_cut_goes_by_the_drains_limit(
+    ending: EndingDriver, clock: FakeClock, on_timeout: str, error: bool
+) -> None:
+    ending.busy_until = clock.now() + 1000
+    params: dict[str, Any] = {
+        "idle_timeout": 1, "on_idle_timeout": "cut", "timeout": 3, "on_timeout": on_timeout,
+    }  # fmt: skip
+    if error:
+        with pytest.raises(TimedOut, match="4 idle clients"):
+            run("pool_drain", ending, members=["s1"], **params)
+    else:
+        assert run("pool_drain", ending, members=["s1"], **params)["members"]["s1"]["undecided"] == 4
+    assert 3 <= clock.now() - 1000 < 4
+
+
+def test_idle_clients_may_stop_it_before_the_drains_limit(ending: EndingDriver, clock: FakeClock) -> None:
+    with pytest.raises(TimedOut, match=r"after 1 s.*4 idle clients") as error:
+        run("pool_drain", ending, members=["s1"], idle_timeout=1)
+    assert error.value.facts["idle"] == 4
+    assert error.value.facts["undone"] is True
+    assert clock.now() - 1000 < 2
+
+
+def test_idle_clients_may_be_waited_for_beyond_the_drains_limit(ending: EndingDriver, clock: FakeClock) -> None:
+    clock.after(400, lambda: ending.set("s1", undecided=0))
+    result = run("pool_drain", ending, members=["s1"], timeout=5, idle_timeout=1, on_idle_timeout="wait")
+    assert result["members"]["s1"]["waited"] == pytest.approx(400, abs=2)
+    assert result["members"]["s1"]["cut"] == 0
+
+
+def test_requests_of_tied_clients_are_counted_over_a_reload(driver: FakeDriver, clock: FakeClock) -> None:
+    driver.set("s1", counters=Counters(requests=1000))
+    traffic(driver, clock, "s1", 2, every=0.25)
+    clock.after(2.05, driver.reload)
+    tied = run("pool_drain", driver, members=["s1", "s2"], session_grace=4)["members"]["s1"]["tied"]
+    # What came between the last look and the reload is not known: a lower bound.
+    assert 28 <= tied["requests"] <= 32
+    assert 6 <= tied["at_end"] <= 10
 
 
 def test_idle_clients_cannot_be_cut_and_are_counted(driver: FakeDriver) -> None:
@@ -510,6 +593,62 @@ def test_a_reload_during_a_return_prepares_it_again(driver: FakeDriver, clock: F
     assert result["reloads_seen"] == 1
     assert driver.calls == [("prepare_return", ("s1",))] * 2
     assert driver.members["s1"].admin is Admin.DRAIN
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch, driver: FakeDriver) -> dict[str, str]:
+    """What asking the members from the balancer's host gives; each is seen in the state it was asked in."""
+    reasons: dict[str, str] = {}
+
+    def ask(members: Sequence[Member], _order: object, _limit: float) -> dict[str, str]:
+        driver.calls.append(("ask", tuple(f"{one.name} {driver.members[one.name].admin.value}" for one in members)))
+        return {one.name: reasons[one.name] for one in members if one.name in reasons}
+
+    monkeypatch.setattr(own_view, "ask", ask)
+    return reasons
+
+
+def view(always: bool = False) -> dict[str, Any]:
+    return {"always": always, "health": {name: {"url": "http://127.0.0.1/health"} for name in ("s1", "s2", "s3")}}
+
+
+def test_members_without_a_check_are_asked_while_they_are_out(driver: FakeDriver, answers: dict[str, str]) -> None:
+    driver.set("s1", admin=Admin.OUT, health=Health.UNCHECKED)
+    driver.set("s2", admin=Admin.OUT, health=Health.DOWN)
+    result = run("pool_return", driver, members=["s1", "s2"], view=view())
+    assert driver.calls == [("prepare_return", ("s2",)), ("ask", ("s1 out",)), ("prepare_return", ("s1",))]
+    assert result["members"]["s1"]["asked"] is True
+    assert "asked" not in result["members"]["s2"]
+
+
+def test_a_member_that_the_balancer_cannot_reach_stays_out(driver: FakeDriver, answers: dict[str, str]) -> None:
+    for name in ("s1", "s2"):
+        driver.set(name, admin=Admin.OUT, health=Health.UNCHECKED)
+    answers["s1"] = "connection refused"
+    with pytest.raises(Unhealthy, match=r"s1 \(connection refused\)") as error:
+        run("pool_return", driver, members=["s1", "s2"], view=view())
+    assert error.value.facts["members"] == {"s1": "connection refused"}
+    assert [driver.members[name].admin for name in ("s1", "s2")] == [Admin.OUT, Admin.DRAIN]
+    assert ("prepare_return", ("s1",)) not in driver.calls
+
+
+def test_a_member_that_its_check_and_the_request_judge_differently_stays_out(
+    driver: FakeDriver, answers: dict[str, str]
+) -> None:
+    for name in ("s1", "s2"):
+        driver.set(name, admin=Admin.OUT, health=Health.DOWN)
+    answers["s1"] = "status 503, not 200"
+    driver.ill.add("s2")
+    with pytest.raises(Unhealthy) as error:
+        run("pool_return", driver, members=["s1", "s2", "s3"], view=view(always=True), timeout=1)
+    assert set(error.value.facts["members"]) == {"s1", "s2"}
+    assert [driver.members[name].admin for name in ("s1", "s2")] == [Admin.OUT, Admin.OUT]
+
+
+def test_without_a_view_and_in_check_mode_nobody_is_asked(driver: FakeDriver, answers: dict[str, str]) -> None:
+    driver.set("s1", admin=Admin.OUT, health=Health.UNCHECKED)
+    run("pool_return", driver, True, members=["s1"], view=view())
+    assert driver.calls == []
 
 
 def settings(**values: tuple[str, int]) -> dict[str, dict[str, Any]]:

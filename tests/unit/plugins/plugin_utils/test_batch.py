@@ -21,7 +21,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, outside
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Place, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
@@ -177,6 +177,66 @@ def test_a_balancer_that_refuses_undoes_the_drain_on_the_others(
     assert states(record)["web1"] == "untouched"
     assert record.stop is not None
     assert record.stop.phase == "drain"
+
+
+def outside_says(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    monkeypatch.setattr(outside, "now", lambda *_: reason)
+
+
+def test_a_service_that_does_not_answer_from_outside_takes_the_batch_back(
+    settings: Settings, remote: FakeRemote, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record.outside_well = True
+    outside_says(monkeypatch, "it does not answer.")
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert record.stop is not None
+    assert (record.stop.phase, record.stop.code) == ("outside", "unhealthy")
+    assert states(record) == {"web1": "failed", "web2": "failed", "web3": "untouched"}
+    ending.decide_back(settings, record)
+    assert sorted(host for batch in record.back_batches for host in batch) == ["web1", "web2"]
+
+
+@pytest.mark.parametrize(("well_before", "back"), [(False, False), (True, True)])
+def test_what_was_so_before_or_cannot_be_taken_back_is_noted(
+    settings: Settings,
+    remote: FakeRemote,
+    record: Record,
+    monkeypatch: pytest.MonkeyPatch,
+    well_before: bool,
+    back: bool,
+) -> None:
+    record.outside_well = well_before
+    outside_says(monkeypatch, "it does not answer.")
+    run_batch(phases(settings, remote, record, "web1", back=back))
+    assert record.stop is None
+    assert record.notes == ["after web1: it does not answer."]
+
+
+def test_each_place_is_told_what_to_ask_of_whom(settings: Settings, remote: FakeRemote, record: Record) -> None:
+    for mode, expected in (("auto", False), ("always", True), ("never", None)):
+        remote.calls.clear()
+        run_batch(phases(replace(settings, health_from_balancer=mode), remote, record, "web1"))
+        views = [call.params["view"] for _host, call in remote.calls if call.operation == "pool_return"]
+        assert [view and view["always"] for view in views] == [expected] * 2
+        assert all(view is None or set(view["health"]) == {"web1"} for view in views)
+        record.members["web1"].state = "untouched"
+
+
+def test_a_member_is_warmed_at_the_port_of_the_innermost_pool(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    record.members["web1"].addresses = {"lb1": ("10.0.0.1", 80), "lb2": ("10.0.0.1", 8080), "lb3": ("unix", 0)}
+    run_batch(phases(replace(settings, warm_up=("/a",), warm_up_count=3), remote, record, "web1"))
+    (call,) = [call for _host, call in remote.calls if call.operation == "member_gate"]
+    assert call.params["warm_up"] == {
+        "paths": ["/a"],
+        "port": 8080,
+        "count": 3,
+        "concurrency": 1,
+        "timeout": 30.0,
+        "required": True,
+    }
+    assert call.limit == settings.health_timeout + 30
 
 
 def test_undoing_a_drain_puts_no_broken_member_into_service(
