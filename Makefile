@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz conformance integration molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration molecule test core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -65,6 +65,9 @@ SECONDS_OF_FUZZING ?= 600
 fuzz: setup-python ## atheris on every parser and on the names; SECONDS_OF_FUZZING=600
 	@pip install -q -r requirements/fuzz.txt
 	@python -m tests.fuzz $(SECONDS_OF_FUZZING)
+
+verdict: setup-python ## The verdict's guarantees by simulation, in full; minutes on one core
+	@python -m tests.verdict
 
 conformance: ## Every driver against real balancers, in every version
 	@scripts/setup python balancers

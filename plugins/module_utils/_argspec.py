@@ -51,3 +51,25 @@ POOL_MEMBER: Mapping[str, Any] = {
     "on_idle_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
     "health_timeout": {"type": "float", "default": 60},
 }
+
+# What stands in a poll is left to the verdict itself: it says what it expected, and is quick with many members.
+VERDICT: Mapping[str, Any] = {
+    "polls": {"type": "list", "elements": "dict", "required": True},
+    "history": {"type": "list", "elements": "dict", "default": []},
+    "false_alarm": {"type": "float", "default": 0.01},
+    "missed_regression": {"type": "float", "default": 0.05},
+    "unacceptable": {"type": "float", "default": 2.0},
+    "tolerate": {"type": "raw", "default": {"errors": 1.0, "latency": 1.1}},
+    "min_increase": {"type": "float", "default": 1.2},
+    "warmup": {"type": "float", "default": 60},
+    "interval": {"type": "float", "default": 10},
+    "burst": {"type": "float", "default": 60},
+    "min_requests": {"type": "int", "default": 200},
+    "min_duration": {"type": "float", "default": 300},
+    "max_duration": {"type": "float", "default": 1800},
+    "weights": {"type": "dict", "default": {"errors": 0.5, "slow": 0.3, "restarts": 0.2}},
+    "on_inconclusive": {"type": "str", "choices": ["ask", "promote", "roll_back"], "default": "ask"},
+    "on_no_data": {"type": "str", "choices": ["wait", "inconclusive"], "default": "wait"},
+    "guards": {"type": "bool", "default": True},
+    "share": {"type": "raw"},
+}

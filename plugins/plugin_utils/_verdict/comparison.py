@@ -98,7 +98,7 @@ class Comparison:
         return log_e_grid(seen.n_c, seen.x_c, seen.n_b, seen.x_b, guesses, guess, margin)
 
     def _fine_steps(self, seen: Stratum, guess: float, margin: float) -> list[float]:
-        guesses = [guess * part for part in PROMOTE_GRID]
+        guesses = [times_odds(guess, part) for part in PROMOTE_GRID]
         return log_e_grid(seen.n_c, seen.x_c, seen.n_b, seen.x_b, guesses, guess, margin, worse=False)
 
     # -- what it says -----------------------------------------------------------

@@ -68,9 +68,7 @@ class Dispersion:
         if total and whole and len(parts) > 1:
             scale = total / whole
             rows = [
-                (name, x, part * scale)
-                for name, x, part in zip(self._names, self._events, parts, strict=True)
-                if part
+                (name, x, part * scale) for name, x, part in zip(self._names, self._events, parts, strict=True) if part
             ]
             self._count("minute", [(x, expected) for _name, x, expected in rows])
             for totals in (self._five, self._run):

@@ -19,7 +19,7 @@ from math import exp, log, log1p, sqrt
 ERROR_GRID = (1.25, 1.5, 2.0, 3.0, 6.0, 20.0)
 SLOW_GRID = (1.1, 1.25, 1.5, 2.0, 4.0)
 RESTART_GRID = (2.0, 5.0, 20.0, 100.0)
-# What a canary that is fine may look like: its rate in units of the baseline's, and how likely.
+# What a canary that is fine may look like: its odds in units of the baseline's, and how likely.
 PROMOTE_GRID = (0.5, 0.8, 1.0)
 PROMOTE_WEIGHTS = (0.15, 0.25, 0.6)
 

@@ -74,9 +74,7 @@ def host_ratios(totals: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     events = sum(x for _n, x in totals.values())
     if not events:
         return {}
-    return {
-        name: (x + PRIOR) / (n * events / requests + PRIOR) for name, (n, x) in totals.items() if n
-    }
+    return {name: (x + PRIOR) / (n * events / requests + PRIOR) for name, (n, x) in totals.items() if n}
 
 
 def odds(share: float) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from math import exp, log
 from typing import Any
 
@@ -36,7 +36,7 @@ SHARE_OFF = 0.5
 STILL = 60.0  # seconds without a request of an arm after which it counts as silent
 
 
-class Decision(str, Enum):
+class Decision(StrEnum):
     PROMOTE = "promote"
     ROLL_BACK = "roll_back"
     WAIT = "wait"
@@ -70,9 +70,7 @@ class Judge:
         total = sum(present.values())
         # Where none of those that are measured has a weight, errors have it all.
         self.weights = {name: each / total for name, each in present.items()} if total else {ERRORS: 1.0}
-        self.trail = Trail(
-            {name: [] for name in (*present, "combined")}, {name: [] for name in (*present, "combined")}
-        )
+        self.trail = Trail({name: [] for name in (*present, "combined")}, {name: [] for name in (*present, "combined")})
         self.breaker = Breaker()
         self.started: float | None = None
         self.at = 0.0
@@ -128,9 +126,7 @@ class Judge:
         if counts and self._histogram:
             found = thresholds(self._histogram)
             if found:
-                pasts = {
-                    bucket: (share, self._past(self._archive.slow(bucket))) for bucket, share in found.items()
-                }
+                pasts = {bucket: (share, self._past(self._archive.slow(bucket))) for bucket, share in found.items()}
                 self.metrics[SLOW] = Slow(self.settings, pasts)
                 return
         if not self._archive.polls and poll.baseline.latency:
@@ -172,7 +168,9 @@ class Judge:
             ratio = self.metrics[lead].ratio
             if ratio is None or ratio >= self.settings.min_increase:
                 self.rolled_back_at = self.at
-        self.may_promote = min(required) >= log(self.settings.needed_to_promote)
+        needed = log(self.settings.needed_to_promote)
+        # Restarts have no test of their own that says "fine"; what speaks clearly against the canary is in the way, too.
+        self.may_promote = min(required) >= needed and max(worse.values()) < needed
 
     def _required(self, name: str) -> bool:
         metric = self.metrics[name]

@@ -18,6 +18,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings
 MIXTURE = 0.5  # what a mean over guesses costs against the right guess, as a logarithm
 PROMOTE_GAIN = 0.4  # what a poll's steps add on the way over the threshold
 NOISE = 1.15  # the discount of hosts that differ by chance alone
+# The loudest minute, which is left out, in standard deviations above a usual one; in a run that takes long it is less loud.
+LOUD, LATE = 2.0, 0.6
 OTHERS = (10.0, 25.0, 50.0)  # percent of the traffic that are offered beside the one that was asked for
 
 
@@ -44,8 +46,7 @@ def seconds_to_find(traffic: Traffic, increase: float, settings: VerdictSettings
     drift = increase * log(beyond / mean) - others * log(mean)
     spread = increase * log(beyond / mean) ** 2 + others * log(mean) ** 2
     needed = log(settings.needed_to_roll_back) + MIXTURE
-    seconds = _seconds(traffic, drift, spread, needed * (NOISE if guards else 1.0), chance)
-    return seconds + (settings.warmup + settings.burst if guards else 0.0)
+    return _seconds(traffic, drift, spread, needed, chance, settings)
 
 
 def seconds_to_promote(traffic: Traffic, settings: VerdictSettings, chance: float = 0.8) -> float:
@@ -56,17 +57,26 @@ def seconds_to_promote(traffic: Traffic, settings: VerdictSettings, chance: floa
     others = (1.0 - f) / f
     drift = -log(s_c) + s_c - 1.0 + others * (-log(s_b) + s_b - 1.0)
     spread = log(s_c) ** 2 + others * log(s_b) ** 2
-    guards = settings.guards
-    needed = (log(settings.needed_to_promote) - PROMOTE_GAIN) * (NOISE if guards else 1.0)
-    seconds = _seconds(traffic, drift, spread, needed, chance) + (settings.warmup + settings.burst if guards else 0.0)
-    return max(seconds, settings.min_duration)
+    needed = log(settings.needed_to_promote) - PROMOTE_GAIN
+    return max(_seconds(traffic, drift, spread, needed, chance, settings), settings.min_duration)
 
 
-def _seconds(traffic: Traffic, drift: float, spread: float, needed: float, chance: float) -> float:
-    """When evidence that drifts and spreads so has passed the threshold."""
+def _seconds(
+    traffic: Traffic, drift: float, spread: float, needed: float, chance: float, settings: VerdictSettings
+) -> float:
+    """When evidence that drifts and spreads so, for each error that a healthy canary makes, has passed the threshold."""
+    per_second = traffic.rate * traffic.share * traffic.errors
+    if not settings.guards:
+        return _events(drift, spread, needed, chance) / per_second
+    burst = settings.burst * per_second
+    loudest = drift * burst + (LOUD - LATE * quantile(chance)) * sqrt(spread * burst)
+    return _events(drift, spread, needed * NOISE + loudest, chance) / per_second + settings.warmup
+
+
+def _events(drift: float, spread: float, needed: float, chance: float) -> float:
     z = quantile(chance)
     root = (z * sqrt(spread) + sqrt(z * z * spread + 4.0 * drift * needed)) / (2.0 * drift)
-    return root * root / (traffic.rate * traffic.share * traffic.errors)
+    return root * root
 
 
 def _history_margin(traffic: Traffic, settings: VerdictSettings) -> float:

@@ -57,7 +57,9 @@ def read_polls(polls: Any, interval: float, key: str = "polls") -> list[Poll]:
         at = float(poll["at"])
         begin = found[-1].at if found else at - interval
         if found and at <= begin:
-            raise BadInput(f"{where}.at is {at:g}, which is not after the poll before it, at {begin:g}. Polls go forward.")
+            raise BadInput(
+                f"{where}.at is {at:g}, which is not after the poll before it, at {begin:g}. Polls go forward."
+            )
         members = poll["members"]
         try:
             arms = [_arm([m for m in members if m["arm"] == arm], at - begin) for arm in ARMS]
@@ -120,7 +122,9 @@ def _arm(members: Sequence[Mapping[str, Any]], seconds: float) -> Arm:
     exposure = [seconds] * len(members)
     if "host_seconds" in first:
         exposure = [m["host_seconds"] for m in members]
-        if not {int, float}.issuperset(map(type, exposure)) or (exposure and not 0 <= min(exposure) <= max(exposure) < 1e12):
+        if not {int, float}.issuperset(map(type, exposure)) or (
+            exposure and not 0 <= min(exposure) <= max(exposure) < 1e12
+        ):
             raise ValueError
     elif any("host_seconds" in m for m in members):
         raise ValueError
@@ -159,7 +163,9 @@ def _refusal(members: Sequence[Any], where: str) -> BadInput:
         for arm in ARMS:
             having = [m.get(optional) is not None for m in members if m["arm"] == arm]
             if any(having) and not all(having):
-                return BadInput(f"{where}: some of the {arm} members have {optional}, others have not; give it for all or none.")
+                return BadInput(
+                    f"{where}: some of the {arm} members have {optional}, others have not; give it for all or none."
+                )
     lengths = {len(m["latency"]) for m in members if m.get("latency") is not None}
     return BadInput(
         f"{where} has histograms of {' and '.join(map(str, sorted(lengths)))} buckets; "

@@ -99,7 +99,9 @@ def _remarks(judge: Judge, rule: str) -> list[str]:
     noisy = {name: metric.discount for name, metric in judge.metrics.items() if metric.discount >= NOISY}
     if noisy:
         name = max(noisy, key=lambda each: noisy[each])
-        found.append(f"NOISY: baseline hosts differ {noisy[name]:.1f} times more than chance in {name}; the evidence is discounted by that.")
+        found.append(
+            f"NOISY: baseline hosts differ {noisy[name]:.1f} times more than chance in {name}; the evidence is discounted by that."
+        )
     errors = judge.metrics[ERRORS]
     if isinstance(errors, Comparison) and not errors.past.used:
         found.append(
@@ -150,7 +152,11 @@ def result(judge: Judge) -> dict[str, Any]:
         "log_evidence": {"roll_back": judge.trail.roll_back, "promote": judge.trail.promote},
         "needed": {"roll_back": settings.needed_to_roll_back, "promote": settings.needed_to_promote},
         "metrics": {
-            name: {**metric.to_dict(bounded=name in (ERRORS, lead)), "weight": judge.weights.get(name, 0.0), "discount": round(metric.discount, 4)}
+            name: {
+                **metric.to_dict(bounded=name in (ERRORS, lead)),
+                "weight": judge.weights.get(name, 0.0),
+                "discount": round(metric.discount, 4),
+            }
             for name, metric in judge.metrics.items()
         },
         "discount": {name: round(metric.discount, 4) for name, metric in judge.metrics.items()},

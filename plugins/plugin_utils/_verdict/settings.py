@@ -57,7 +57,9 @@ def _share(params: Mapping[str, Any], key: str, _default: None) -> float | None:
     text = str(params[key]).strip()
     value = _params.number({key: text[:-1] if text.endswith("%") else params[key]}, key, 0.0, -1e9, 1e9)
     if not 0.0 < value < 100.0:
-        raise BadInput(f"{key} must be a percentage of the traffic between 0 and 100, both excluded, got {params[key]!r}.")
+        raise BadInput(
+            f"{key} must be a percentage of the traffic between 0 and 100, both excluded, got {params[key]!r}."
+        )
     return value
 
 
@@ -125,7 +127,9 @@ class VerdictSettings:
     @classmethod
     def from_params(cls, params: Mapping[str, Any]) -> VerdictSettings:
         """From a module's parameters or the inventory; raises ``BadInput``."""
-        values = {each.name: each.metadata["check"](params, each.name, each.metadata["default"]) for each in fields(cls)}
+        values = {
+            each.name: each.metadata["check"](params, each.name, each.metadata["default"]) for each in fields(cls)
+        }
         settings = cls(**values)
         if settings.min_duration > settings.max_duration:
             raise BadInput(

@@ -1,0 +1,42 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The verdict on a canary, on the controller."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import VERDICT
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict import verdict
+
+
+class ActionModule(ActionBase):
+    """Judges; it changes nothing, with check mode or without."""
+
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        arguments: dict[str, Any]
+        _result, arguments = self.validate_argument_spec(argument_spec=VERDICT)
+        try:
+            found = verdict(_plain({name: value for name, value in arguments.items() if value is not None}))
+        except RolloutError as error:
+            return {"failed": True, "changed": False, "msg": str(error), "code": error.code}
+        return {**found, "msg": found["sentence"]}
+
+
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The same without Ansible's marks on every value, which are no plain numbers."""
+    try:
+        return dict(json.loads(json.dumps(arguments)))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"The polls and settings must be numbers, texts, lists and dictionaries: {error}.") from error
