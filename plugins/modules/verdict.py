@@ -184,7 +184,7 @@ metrics:
   description:
     - For each metric the events and requests (or host-seconds) of both arms, the C(ratio) of their rates with C(at_least) and
       C(at_most), the C(margin) up to which an increase is no reason, the C(discount) and the C(weight).
-    - The bounds are given for errors and for the metric that speaks loudest.
+    - The bounds are given for errors, or for the metric that led to a roll back.
   type: dict
   returned: success
 discount:

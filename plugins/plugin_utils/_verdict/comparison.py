@@ -32,6 +32,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings
 # What is guessed of the baseline before anything was seen: half an event in fifty requests.
 GUESS_EVENTS = 0.5
 GUESS_REQUESTS = 50.0
+SINGLE, GROUP = 60, 6  # polls that the bounds take one by one, and by how many at once after those
 WIDEST = 64.0  # no ratio beyond this is looked for
 
 
@@ -62,6 +63,7 @@ class Comparison:
         self._noise = Dispersion(past.hosts)
         self._events, self._requests = GUESS_EVENTS, GUESS_REQUESTS
         self._seen: list[tuple[Stratum, float]] = []
+        self._group: list[tuple[Stratum, float]] = []
         self._totals = [0.0] * 6
         self._bounds: tuple[int, float | None, float | None] | None = None  # of so many polls
 
@@ -80,13 +82,24 @@ class Comparison:
         stratum = Stratum(*canary, sum(exposure), sum(events))
         if stratum.n_c and stratum.n_b:
             guess = self._events / self._requests
-            self._seen.append((stratum, guess))
+            self._keep(stratum, guess)
             self._totals = [a + b for a, b in zip(self._totals, stratum.parts(), strict=True)]
             self._worse.add(at, self._steps(stratum, guess, self.margin))
             self._fine.add(at, self._fine_steps(stratum, guess, self.promote_margin))
             if self._settings.guards:
                 self._noise.see(begin, at, names, exposure, events)
         self.learn(stratum.n_b, stratum.x_b)
+
+    def _keep(self, stratum: Stratum, guess: float) -> None:
+        """For the bounds: the first polls one by one, later ones in groups, whose guess is that of their first."""
+        if len(self._seen) < SINGLE:
+            self._seen.append((stratum, guess))
+            return
+        self._group.append((stratum, guess))
+        if len(self._group) == GROUP:
+            columns = zip(*[(each.n_c, each.x_c, each.n_b, each.x_b) for each, _guess in self._group], strict=True)
+            self._seen.append((Stratum(*map(sum, columns)), self._group[0][1]))
+            self._group = []
 
     def learn(self, exposure: float, events: float) -> None:
         """The baseline's counts of a poll, for the guesses of those that follow."""
@@ -132,8 +145,13 @@ class Comparison:
         """Between which ratios it is, with the guarantees of both directions; None: no such bound."""
         if self._bounds is None or self._bounds[0] != len(self._seen):
             risk, missed = log(self._settings.false_alarm), log(self._settings.missed_regression)
-            least = _turn(lambda r: self._total(self._steps, r, equal(self._grid)) + risk) if self._seen else None
-            most = _turn(lambda r: -missed - self._total(self._fine_steps, r, PROMOTE_WEIGHTS)) if self._seen else None
+            near = min(max(self.ratio or WIDEST, 1.0 / WIDEST), WIDEST)
+            least = _turn(lambda r: self._total(self._steps, r, equal(self._grid)) + risk, near) if self._seen else None
+            most = (
+                _turn(lambda r: -missed - self._total(self._fine_steps, r, PROMOTE_WEIGHTS), near)
+                if self._seen
+                else None
+            )
             self._bounds = (
                 len(self._seen),
                 least if least and least > 1.0 / WIDEST else None,
@@ -177,14 +195,23 @@ class Restarts(Comparison):
         return [0.0] * len(PROMOTE_GRID)
 
 
-def _turn(excess: Callable[[float], float]) -> float | None:
+def _turn(excess: Callable[[float], float], near: float) -> float | None:
     """The ratio, to two percent, where ``excess`` falls below zero; None where it never is above (Illinois rule)."""
-    low, high = -log(WIDEST), log(WIDEST)
-    above, below = excess(exp(low)), excess(exp(high))
-    if above < 0.0:
-        return None
-    if below >= 0.0:
-        return exp(high)
+    low = high = log(near)
+    above = below = excess(near)
+    reach = 0.4
+    while above < 0.0:
+        if low <= -log(WIDEST):
+            return None
+        high, below = low, above
+        low = max(low - reach, -log(WIDEST))
+        above, reach = excess(exp(low)), 2.0 * reach
+    while below >= 0.0:
+        if high >= log(WIDEST):
+            return exp(high)
+        low, above = high, below
+        high = min(high + reach, log(WIDEST))
+        below, reach = excess(exp(high)), 2.0 * reach
     for _round in range(40):
         if high - low < 0.02:
             break

@@ -40,9 +40,11 @@ class Archive:
         return self._read(lambda arm: (arm.seconds, arm.restarts) if arm.restarts is not None else ((), ()))
 
     def slow(self, bucket: int) -> _Found:
-        return self._read(
-            lambda arm: (slow_by_member(arm, 0), slow_by_member(arm, bucket)) if arm.latency else ((), ())
-        )
+        def columns(arm: Arm) -> tuple[Sequence[float], Sequence[float]]:
+            slow = slow_by_member(arm)
+            return (slow[0], slow[bucket]) if slow else ((), ())
+
+        return self._read(columns)
 
     def histogram(self) -> list[int]:
         """The baseline's requests by bucket."""

@@ -65,7 +65,7 @@ def _reason(judge: Judge, decision: Decision, rule: str) -> str:
             f"{_count(judge.counted_requests)}."
         )
     return (
-        f"{after}{_counts(judge, judge.lead())} Neither is shown: evidence that it is worse "
+        f"{after}{_counts(judge, ERRORS)} Neither is shown: evidence that it is worse "
         f"{_odds(judge.trail.roll_back['combined'][-1])} of {settings.needed_to_roll_back:,.0f} : 1, that it is not "
         f"{settings.unacceptable:g}x worse {_odds(promote)} of {settings.needed_to_promote:,.0f} : 1."
     )
@@ -142,7 +142,7 @@ def result(judge: Judge) -> dict[str, Any]:
     """What the module returns."""
     decision, rule = judge.decide()
     settings = judge.settings
-    lead = judge.lead()
+    bounded = judge.lead() if decision is Decision.ROLL_BACK else ERRORS
     return {
         "changed": False,
         "decision": decision.value,
@@ -153,7 +153,7 @@ def result(judge: Judge) -> dict[str, Any]:
         "needed": {"roll_back": settings.needed_to_roll_back, "promote": settings.needed_to_promote},
         "metrics": {
             name: {
-                **metric.to_dict(bounded=name in (ERRORS, lead)),
+                **metric.to_dict(bounded=name == bounded),
                 "weight": judge.weights.get(name, 0.0),
                 "discount": round(metric.discount, 4),
             }

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -33,9 +34,12 @@ def thresholds(histogram: Sequence[int]) -> dict[int, float]:
     return found
 
 
-def slow_by_member(arm: Arm, bucket: int) -> list[int]:
-    """Each member's requests in this bucket and those after it."""
-    return list(map(sum, zip(*arm.latency[bucket:], strict=True)))
+def slow_by_member(arm: Arm) -> list[list[int]]:
+    """For each bucket, each member's requests in it and in those after it."""
+    found: list[list[int]] = []
+    for column in reversed(arm.latency):
+        found.append(list(map(operator.add, found[-1], column)) if found else list(column))
+    return found[::-1]
 
 
 class Slow:
@@ -54,14 +58,13 @@ class Slow:
         if not canary.latency or not baseline.latency:
             return
         total_c = sum(map(sum, canary.latency))
-        totals_b = slow_by_member(baseline, 0)
+        slow_b = slow_by_member(baseline)
         for bucket, comparison in self._at.items():
-            slow_b = slow_by_member(baseline, bucket)
             if counts:
                 slow_c = sum(map(sum, canary.latency[bucket:]))
-                comparison.see(poll.begin, poll.at, (total_c, slow_c), baseline.names, totals_b, slow_b)
+                comparison.see(poll.begin, poll.at, (total_c, slow_c), baseline.names, slow_b[0], slow_b[bucket])
             else:
-                comparison.learn(sum(totals_b), sum(slow_b))
+                comparison.learn(sum(slow_b[0]), sum(slow_b[bucket]))
 
     def log_roll_back(self) -> float:
         logs = [each.log_roll_back() for each in self._at.values()]
