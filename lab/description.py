@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from . import names
 from .errors import LabError
+from .recipes import MEMBERS
 from .switches import Switches
 
 MAX_MEMBERS = 200
@@ -23,6 +24,7 @@ class Description:
     haproxy: str = "2.6"  # the generation of HAProxy on the balancers
     nginx: str | None = None  # a generation of nginx instead of HAProxy
     mixed: tuple[str, ...] = ()  # kind and generation of each balancer, where they differ
+    member: str = "plain"  # what members have beside the service: "engine" runs containers, "rpm" has dnf
     pool: str = "shop"
     subnet: str | None = None  # a /24; picked free when not given
     version: str = "1.0"  # the release that runs on every member at first
@@ -65,6 +67,8 @@ class Description:
             raise LabError(f"mixed names {len(self.mixed)} balancers, and there are {self.balancers}")
         if not 0 <= self.weight <= 256:
             raise LabError("weight must lie between 0 and 256")
+        if self.member not in MEMBERS:
+            raise LabError(f"member {self.member!r}: known are {', '.join(MEMBERS)}")
         if self.sticky not in (None, "cookie"):
             raise LabError(f"sticky {self.sticky!r}: only 'cookie' or nothing is known")
         if self.subnet is not None:

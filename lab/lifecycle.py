@@ -34,7 +34,7 @@ from .description import Description
 from .errors import LabError
 from .hosts import BALANCER, MEMBER, Host
 from .model import Lab, dump, load
-from .recipes import SHOP_UID, image, member
+from .recipes import MEMBERS, SHOP_UID, image
 from .signals import ending, undisturbed
 
 LABEL = "zerodrop.lab"
@@ -78,7 +78,7 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     lab = Lab(lab_id, directory, description, "", ())
     with ending():
         prerequisites.ensure()
-        images.ensure([*(balancers.find(name).recipe for name in description.generations), member()])
+        images.ensure([*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member]()])
         kernel.allow_many_hosts()
         try:
             labels = [f"{LABEL}={description.prefix}", f"{LABEL_ID}={lab_id}"]
@@ -273,6 +273,10 @@ def _run(lab: Lab, host: Host) -> list[str]:
         volumes = [f"{files}/shop:/opt/shop", f"{files}/log:/var/log/shop"]
     else:
         volumes = [f"{files}/config:{lab.generation(host).config_dir}"]
+    more = []
+    if host.role == MEMBER and lab.description.member == "engine":
+        # Containers within: each has devices of its own, and layers do not lie on other layers.
+        more = ["--cap-add=MKNOD", "--volume=/var/lib/containers"]
     volumes.append(f"{lab.key}.pub:/root/.ssh/authorized_keys:ro")
     return [
         *("run", "-d", "--pull=never", "--name", host.container, "--hostname", host.name),
@@ -280,13 +284,14 @@ def _run(lab: Lab, host: Host) -> list[str]:
         # The same after a restart: nobody holds on to an outdated neighbour entry.
         *("--mac-address", subnets.mac_address(host.address)),
         *_PRIVILEGES,
+        *more,
         *podman.limits(),
         *(f"--volume={volume}" for volume in volumes),
     ]
 
 
 def _image(lab: Lab, host: Host) -> list[str]:
-    recipe = member() if host.role == MEMBER else lab.generation(host).recipe
+    recipe = MEMBERS[lab.description.member]() if host.role == MEMBER else lab.generation(host).recipe
     return [image(recipe), "/sbin/init"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -141,6 +142,43 @@ def host(suite: str) -> Layer:
     )
 
 
+# An engine within an engine: control groups are the outer one's, and so are the limits.
+_CONTAINERS = """\
+[engine]
+runtime = "crun"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+[containers]
+cgroups = "disabled"
+netns = "host"
+log_driver = "k8s-file"
+default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
+seccomp_profile = "unconfined"
+apparmor_profile = "unconfined"
+"""
+# Python with all it needs, as the only layer below the sample service in an image.
+_PYTHON = """\
+#!/bin/sh -e
+find /usr/bin/python3.11 /usr/lib/python3.11 -name '*.so' -o -name python3.11 -type f | xargs ldd \
+    | grep -o '/lib[^ :]*' | grep -v /python3.11/ | sort -u >/tmp/libraries
+tar --hard-dereference -chf "$1" -C / --exclude test --exclude __pycache__ --exclude idlelib --exclude lib2to3 \
+    usr/bin/python3.11 usr/lib/python3.11 $(sed 's,^/,,' /tmp/libraries)
+rm /tmp/libraries
+"""
+
+
+def _install(*packages: str, target: str = "", unit: str = "") -> str:
+    """The command that installs some of Debian's packages, enables a unit of theirs and leaves nothing else."""
+    return (
+        "apt-get update -q"
+        " && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
+        + (f"-t {target} " if target else "")
+        + " ".join(packages)
+        + (f" && systemctl enable {unit}" if unit else "")
+        + " && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb"
+    )
+
+
 # The number is fixed because the lab gives the service its log directory from outside.
 SHOP_UID = 990
 
@@ -159,6 +197,41 @@ def member() -> Layer:
     )
 
 
+def with_engine() -> Layer:
+    """A member that runs containers; a registry of images lies beside, not started."""
+    return Layer(
+        name="member-engine",
+        parent=member(),
+        files=(
+            ("etc/containers/containers.conf", _CONTAINERS),
+            ("usr/local/lib/pack-python", _PYTHON),
+        ),
+        commands=(
+            _install("podman", "crun", "docker-registry"),
+            "systemctl disable docker-registry.service",
+            "sh -e /usr/local/lib/pack-python /usr/local/lib/python.tar",
+        ),
+    )
+
+
+def with_rpm() -> Layer:
+    """A member that also has dnf, with what makes packages and a repository for it."""
+    return Layer(
+        name="member-rpm",
+        parent=member(),
+        commands=(
+            _install("dnf", "dnf-plugins-core", "rpm", "createrepo-c"),
+            # As on distributions that are made of it: one database, and no repository of past downloads.
+            "install -d /etc/rpm && echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros",
+            "printf '[main]\\nenabled = 0\\n' >/etc/dnf/plugins/local.conf",
+        ),
+    )
+
+
+# What a lab's members can be, by the word in its description.
+MEMBERS: Mapping[str, Callable[[], Layer]] = {"plain": member, "engine": with_engine, "rpm": with_rpm}
+
+
 def with_newer(parent: Layer, old: str, new: str) -> Layer:
     """A host that can also install from a newer suite, what is asked for by name and what that needs.
 
@@ -174,17 +247,9 @@ def with_newer(parent: Layer, old: str, new: str) -> Layer:
 
 def with_packages(name: str, parent: Layer, packages: tuple[str, ...], unit: str, suite: str = "") -> Layer:
     """A host with more of Debian's packages, and their unit enabled and free to restart often."""
-    target = f"-t {suite} " if suite else ""
     return Layer(
         name=name,
         parent=parent,
         files=((f"etc/systemd/system/{unit}.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n"),),
-        commands=(
-            "apt-get update -q"
-            " && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "
-            + target
-            + " ".join(packages)
-            + f" && systemctl enable {unit}"
-            " && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb",
-        ),
+        commands=(_install(*packages, target=suite, unit=unit),),
     )

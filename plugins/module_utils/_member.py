@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._files import replace_json
@@ -30,7 +30,8 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """The member's release, the one before it, and one probe of its health.
 
     ``params``: ``service``; ``health`` (the gate's parameters); ``base`` and
-    ``unit`` when releases are kept in a store, or ``package`` and ``unit``; ``records`` (folder). Changes nothing.
+    ``unit`` when releases are kept in a store, ``package`` and ``unit``, or ``engine`` and ``unit``; ``records``
+    (folder). Changes nothing.
     """
     # Only here, since the gate is asked far more often and does not need it.
     from ansible_collections.zerodrop.rollout.plugins.module_utils._release import release_info
@@ -38,6 +39,8 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     probe = health_probe({**params["health"], "version": None, "version_also": None}, check)
     if params.get("package"):
         return _packaged(params, check, probe)
+    if params.get("engine"):
+        return _contained(params, check, probe)
     store = release_info({"base": params["base"], "unit": params.get("unit")}, check) if params.get("base") else None
     record = _read(_path(params))
     release = probe.get("version") or (store["current"] if store else record.get("release"))
@@ -55,20 +58,42 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
 
 
 def _packaged(params: Mapping[str, Any], check: bool, probe: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a service that comes as a package: dpkg knows the release, and the service must not contradict it."""
     from ansible_collections.zerodrop.rollout.plugins.module_utils._package import package_info, upstream
 
     store = package_info(params, check)
+    # Its first package may bring the unit.
+    store["unit"] = store["unit"] if store["current"] else None
+    what = f"its package {params['package']} is at {store['current']}"
+    return _installed(params, probe, store, what, lambda version: (version, upstream(version)))
+
+
+def _contained(params: Mapping[str, Any], check: bool, probe: Mapping[str, Any]) -> dict[str, Any]:
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._container import container_info
+
+    store = container_info(params, check)
+    return _installed(params, probe, store, f"{store['file']} names {store['current']}", lambda version: (version,))
+
+
+def _installed(
+    params: Mapping[str, Any],
+    probe: Mapping[str, Any],
+    store: Mapping[str, Any],
+    what: str,
+    called: Callable[[str], Sequence[str]],
+) -> dict[str, Any]:
+    """The same where the host itself knows the release, and the service must not contradict it.
+
+    ``called`` are the names by which a service of that version may answer.
+    """
     # While a restart is due, what ran before may run still.
     names = [each for each in (store["before"], store["current"]) if each]
     release = names[0] if names else None
     runs = probe.get("version")
     if runs is not None and release is not None:
-        release = next((each for each in names if runs in (each, upstream(each))), None)
+        release = next((each for each in names if runs in called(each)), None)
         if release is None:
             raise InvalidConfiguration(
-                f"The service answers as version {runs}, but its package {params['package']} is at "
-                f"{store['current']}: nobody can tell what there is to go back to.",
+                f"The service answers as version {runs}, but {what}: nobody can tell what there is to go back to.",
                 "Restart it if it was upgraded without that; otherwise its answer is about something else.",
             )
     return {
@@ -78,11 +103,10 @@ def _packaged(params: Mapping[str, Any], check: bool, probe: Mapping[str, Any]) 
         "releases": [each["version"] for each in store["releases"]],
         "healthy": bool(probe["healthy"]),
         "reason": probe.get("reason", ""),
-        "staged": [],
-        # Its first package may bring the unit.
-        "unit": store["unit"] if store["current"] else None,
+        "staged": [each for each in store["releases"] if each["checksum"]],
+        "unit": store["unit"],
         "keeps_record": _writable(os.path.dirname(_path(params))),
-        "whole": store["whole"],
+        **{key: store[key] for key in ("whole", "manager", "can_hold", "file", "reads_file") if key in store},
     }
 
 

@@ -23,6 +23,13 @@ _SERVER_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?|unix:(?!.*
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}\Z")  # Debian policy 5.6.7
+# The grammar of image references that all engines share. A tag is a version, but for + and ~.
+_IMAGE = re.compile(
+    r"(?=.{3,255}\Z)(?:localhost|[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+|[a-z0-9][a-z0-9.-]*:[0-9]{1,5}|\[[0-9a-f:]+\](?::[0-9]{1,5})?)(?::[0-9]{1,5})?"
+    r"(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)+\Z"
+)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")
 
 
@@ -84,6 +91,37 @@ def package(value: object, what: str = "the package's name") -> str:
         raise BadInput(
             f"{what} {text!r} is not the name of a Debian package.",
             "It has small letters, digits and + . -, and its version stands in rollout_version.",
+        )
+    return text
+
+
+def image(value: object, what: str = "the image's name") -> str:
+    """An image's name with its registry, without tag and digest; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _IMAGE.match(text):
+        raise BadInput(
+            f"{what} {text!r} is not the name of an image with its registry.",
+            "It is such as registry.example.com/shop or docker.io/library/nginx, without a tag or a digest: the tag "
+            "is rollout_version, and the digest may be given in rollout_container_digest.",
+        )
+    return text
+
+
+def image_digest(value: object, what: str = "the image's digest") -> str:
+    """An image's digest; raises ``BadInput``."""
+    text = _text(what, value)
+    if not _DIGEST.match(text):
+        raise BadInput(f"{what} {text!r} is not a digest.", "It is sha256: and 64 hexadecimal digits.")
+    return text
+
+
+def image_tag(value: object, what: str = "rollout_version") -> str:
+    """A version that names an image's tag; raises ``BadInput``."""
+    text = version(value, what)
+    if not _TAG.match(text):
+        raise BadInput(
+            f"{what} {text!r} is not the tag of an image.",
+            "Tags have no + and no ~. With rollout_container_digest any version may be the image's name.",
         )
     return text
 

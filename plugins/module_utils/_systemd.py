@@ -82,6 +82,17 @@ def unit_state(name: str, run: Run) -> Unit:
     )
 
 
+def environment_files(name: str, run: Run) -> list[str]:
+    """The files from which a unit's environment comes, whether they are there or not."""
+    argv = ["systemctl", "show", "--property=EnvironmentFiles", "--", name]
+    try:
+        _status, said = run(argv, _QUICK)
+    except subprocess.TimeoutExpired as error:
+        raise UpgradeFailed(f"systemd does not say how unit {name} is within {_QUICK:g} s.") from error
+    files = [line.partition("=")[2] for line in said.splitlines() if line.startswith("EnvironmentFiles=")]
+    return [each.rpartition(" (ignore_errors=")[0] or each for each in files if each]
+
+
 def require_unit(name: str, run: Run) -> Unit:
     """The state of a unit that can be started; raises ``UpgradeFailed``."""
     unit = unit_state(name, run)
@@ -126,6 +137,11 @@ def _restart(name: str, limit: float, run: Run, since: float) -> tuple[int, str,
         why = f"'systemctl restart' did not come back within {limit:g} s"
         raise _failed(name, why, since, run, unit_state(name, run)) from None
     return status, said, unit_state(name, run)
+
+
+def unit_failed(name: str, why: str, since: float, run: Run) -> UpgradeFailed:
+    """The error of a unit that did not come up, with its last words; ``since`` is when it was started."""
+    return _failed(name, why, since, run, unit_state(name, run))
 
 
 def _failed(name: str, why: str, since: float, run: Run, unit: Unit) -> UpgradeFailed:

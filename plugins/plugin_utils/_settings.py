@@ -30,7 +30,7 @@ PER_POOL = (
 )
 ROLLING, MAINTAIN, ROLLBACK = "rolling", "maintain", "rollback"
 LASTING = ("require", "accept", "never")
-METHODS = ("tasks", "role", "archive", "package")
+METHODS = ("tasks", "role", "archive", "package", "container")
 
 Check = Callable[[Any, str], Any]
 
@@ -221,6 +221,12 @@ class Settings:
     package_unit: str = setting(optional(named(_names.unit)), "")
     package_hold: bool = setting(boolean, False)
     package_keep: int = setting(whole(2, 1000), 5)
+    package_manager: str = setting(choice("auto", "apt", "dnf"), "auto")
+    container_image: str = setting(optional(named(_names.image)), "")
+    container_digest: str = setting(optional(named(_names.image_digest)), "")
+    container_unit: str = setting(optional(named(_names.unit)), "")
+    container_engine: str = setting(choice("auto", "podman", "docker"), "auto")
+    container_keep: int = setting(whole(2, 1000), 5)
 
     batches: tuple[Amount, ...] = setting(amounts, (Amount(1, False), Amount(25, True)))
     floor: Amount = setting(floor, Amount(50, True))
@@ -298,21 +304,22 @@ class Settings:
 
     def _check_method(self) -> None:
         method = self.method
-        if method == "archive":
-            if not self.archive_src:
-                raise BadInput("rollout_archive_src is not set, and the upgrade method is archive.")
-            if not self.archive_checksum:
-                raise BadInput(
-                    "rollout_archive_checksum is not set: an archive is only installed when it is the one you mean.",
-                    "Give it as sha256:HEX, from: sha256sum ARCHIVE.",
-                )
-        elif self.archive_src:
-            raise BadInput(f"rollout_archive_src is set, but the upgrade method is {method}.")
-        if method == "package":
-            if not self.package_name:
-                raise BadInput("rollout_package_name is not set, and the upgrade method is package.")
-        elif self.package_name:
-            raise BadInput(f"rollout_package_name is set, but the upgrade method is {method}.")
+        # What each ready method installs; without it there is nothing to install, and with another method no sense in it.
+        named = {"archive": "archive_src", "package": "package_name", "container": "container_image"}
+        for each, name in named.items():
+            if method == each and not getattr(self, name):
+                raise BadInput(f"rollout_{name} is not set, and the upgrade method is {method}.")
+            if method != each and getattr(self, name):
+                raise BadInput(f"rollout_{name} is set, but the upgrade method is {method}.")
+        if method == "archive" and not self.archive_checksum:
+            raise BadInput(
+                "rollout_archive_checksum is not set: an archive is only installed when it is the one you mean.",
+                "Give it as sha256:HEX, from: sha256sum ARCHIVE.",
+            )
+        if self.container_digest and method != "container":
+            raise BadInput(f"rollout_container_digest is set, but the upgrade method is {method}.")
+        if method == "container" and not self.container_digest:
+            _names.image_tag(self.version)
 
     def _check_together(self) -> None:
         self._check_method()
@@ -370,7 +377,7 @@ class Settings:
         ):
             raise BadInput(
                 "It is not clear how a member is upgraded: set exactly one of rollout_upgrade_tasks (a file of yours), "
-                "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive or package)."
+                "rollout_upgrade_role (a role of yours) and rollout_upgrade_method (archive, package or container)."
             )
         return given[0]
 
@@ -380,7 +387,7 @@ class Settings:
 
     @property
     def unit(self) -> str:
-        given = self.package_unit if self.method == "package" else self.archive_unit
+        given = {"package": self.package_unit, "container": self.container_unit}.get(self.method, self.archive_unit)
         return given or f"{self.service}.service"
 
     @property

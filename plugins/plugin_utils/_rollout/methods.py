@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, UpgradeFailed
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadArtefact,
+    BadInput,
+    Refused,
+    UpgradeFailed,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Plan
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import staging
@@ -39,6 +44,10 @@ class Method:
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
         """Raise when a member of the plan would have no way back."""
+
+    def artefact(self, settings: Settings, infos: Infos) -> str:
+        """What exactly the version stands for, where that is known before anything is fetched."""
+        return ""
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
         """The members that something must be brought to."""
@@ -106,7 +115,7 @@ class Package(Method):
     knows_release = True
 
     def look(self, settings: Settings) -> dict[str, Any]:
-        return {"package": settings.package_name, "unit": settings.unit}
+        return {"package": settings.package_name, "manager": settings.package_manager, "unit": settings.unit}
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
         # Of every member, not of the plan's only: what is half installed may be the very version that is wanted.
@@ -149,7 +158,91 @@ class Package(Method):
         return Call("package_switch", params, _INSTALL_LIMIT + _LOCK_LIMIT + 2 * RESTART_LIMIT)
 
 
-_METHODS: Mapping[str, Method] = {"archive": Archive(), "package": Package()}
+class Container(Method):
+    """A container's image, by its digest."""
+
+    knows_release = True
+
+    def look(self, settings: Settings) -> dict[str, Any]:
+        return {"engine": settings.container_engine, "unit": settings.unit}
+
+    def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        deaf = [host for host, info in infos.items() if not info["reads_file"]]
+        if deaf:
+            raise BadInput(
+                f"{', '.join(deaf)}: {settings.unit} does not read {infos[deaf[0]]['file']}, so no rollout can say "
+                "which image it runs.",
+                f"Give the unit 'EnvironmentFile={infos[deaf[0]]['file']}' in its [Service] section, and "
+                "'${ROLLOUT_IMAGE}' where its image stands.",
+            )
+        digests = _digests(settings, infos)
+        if len(set(digests.values()) | {settings.container_digest} - {""}) > 1:
+            given = (
+                f", and rollout_container_digest is {settings.container_digest}" if settings.container_digest else ""
+            )
+            shown = ", ".join(f"{digest} on {host}" for host, digest in digests.items())
+            raise Refused(
+                f"The version {settings.version} stands for different images: {shown}{given}. A release never changes.",
+                "Give the image another version.",
+            )
+
+    def artefact(self, settings: Settings, infos: Infos) -> str:
+        known = settings.container_digest or next(iter(_digests(settings, infos).values()), "")
+        return f"{settings.container_image}@{known}" if known else ""
+
+    def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        return [host for batch in plan.batches for host in batch]  # the present image must be there as well
+
+    def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
+        params = {
+            "service": settings.service,
+            "engine": settings.container_engine,
+            "image": settings.container_image,
+            "version": settings.version,
+            "timeout": _INSTALL_LIMIT,
+        }
+        if not record.artefact and record.to_stage:
+            # The tag is asked for once, by one member: all others are told the digest.
+            first = record.to_stage[0]
+            replies = remote.run({first: Call("container_resolve", params, _INSTALL_LIMIT)}, check)
+            staging.raise_first(replies)
+            digest = replies[first].result["digest"]
+            record.artefact = f"{settings.container_image}@{digest}" if digest else ""
+            record.save()
+        if record.artefact:
+            record.notes.append(f"{settings.version} is {record.artefact}")
+        params["digest"] = record.artefact.partition("@")[2] or None
+        limit = 2 * _INSTALL_LIMIT
+        replies = remote.run({host: Call("container_stage", params, limit) for host in record.to_stage}, check)
+        staging.raise_first(replies)
+        return [host for host, reply in replies.items() if reply.changed] if not check else []
+
+    def switch(self, settings: Settings, release: str | None, protect: list[str]) -> Call:
+        params = {
+            "service": settings.service,
+            "engine": settings.container_engine,
+            "version": release,
+            "unit": settings.unit,
+            "keep": settings.container_keep,
+            "protect": protect,
+            "timeout": _INSTALL_LIMIT,
+            "restart_timeout": RESTART_LIMIT,
+            "will_be_staged": True,
+        }
+        return Call("container_switch", params, _INSTALL_LIMIT + 3 * RESTART_LIMIT)
+
+
+def _digests(settings: Settings, infos: Infos) -> dict[str, str]:
+    """What the version stands for on each member that has been on it, by host."""
+    return {
+        host: each["checksum"]
+        for host, info in infos.items()
+        for each in info["staged"]
+        if each["version"] == settings.version
+    }
+
+
+_METHODS: Mapping[str, Method] = {"archive": Archive(), "package": Package(), "container": Container()}
 _USERS = Method()
 
 

@@ -131,6 +131,7 @@ def preflight(
         places=places,
         dead=list(dead),
         others=others,
+        artefact=method_of(settings).artefact(settings, infos),
         to_stage=method_of(settings).to_stage(settings, plan, infos),
         identities={name: pool.identity for name, pool in pools.items()},
         counters={name: counters_of(pool) for name, pool in pools.items()},

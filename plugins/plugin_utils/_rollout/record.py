@@ -114,6 +114,7 @@ class Record:
     members: dict[str, MemberRecord]
     places: dict[str, Place] = field(default_factory=dict)  # by name; one not listed is a balancer with the one pool
     dead: list[str] = field(default_factory=list)  # places that could not be reached, and were left out as asked
+    artefact: str = ""  # what exactly the version stands for, where a method knows more than its name
     to_stage: list[str] = field(default_factory=list)  # members that the release must be brought to
     others: list[bool] = field(default_factory=list)  # the pool's other members, by whether each is in service
     back_batches: list[list[str]] = field(default_factory=list)

@@ -1,0 +1,190 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A service that runs as a container of Podman, from a registry of the user's: forward, back, and refused."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lab
+from lab import releases
+
+from .conftest import PATIENT
+from .rig import Rig, wait_for
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
+
+_FOLDER = "/var/lib/zerodrop/containers/shop"
+# As a user writes it: every option is theirs, and the image is what the environment says.
+_UNIT = f"""\
+[Unit]
+Description=The sample service, in a container
+StartLimitIntervalSec=0
+[Service]
+EnvironmentFile={_FOLDER}/image.env
+ExecStart=/usr/bin/podman run --rm --replace --name shop --pull=never --network host --user 990 \
+--stop-signal KILL --volume /var/log/shop:/var/log/shop ${{ROLLOUT_IMAGE}}
+ExecStop=/usr/bin/podman stop --ignore --time 0 shop
+Restart=on-failure
+RestartSec=200ms
+TimeoutStopSec=10
+"""
+_COMMAND = '["/usr/bin/python3.11", "-S", "-E", "-s", "/srv/shop/shop.py"]'
+
+
+class Registry:
+    """Debian's own registry on the first member, and images of the sample service in it."""
+
+    def __init__(self, up: lab.Lab) -> None:
+        self._lab, self._host = up, up.members[0]
+        self._address = f"{self._host.address}:5000"
+        self.image = f"{self._address}/shop/api"
+        self.digests: dict[str, str] = {}
+        for host in up.members:
+            self._on(
+                host,
+                f"""
+                systemctl disable --now shop.service
+                printf '[[registry]]\\nlocation = "{self._address}"\\ninsecure = true\\n' \
+                    >/etc/containers/registries.conf.d/lab.conf
+                printf %s {shlex.quote(_UNIT)} >/etc/systemd/system/shopc.service
+                systemctl daemon-reload
+                """,
+            )
+        self._on(self._host, "sed -i '/^auth:/,/path:/d' /etc/docker/registry/config.yml")
+        self.start()
+        self._on(self._host, "podman import -q /usr/local/lib/python.tar localhost/python")
+
+    def start(self) -> None:
+        self._on(self._host, "systemctl start docker-registry.service")
+        wait_for(
+            lambda: not self._lab.exec(self._host, ["curl", "-sf", f"{self._address}/v2/"], check=False).returncode
+        )
+
+    def stop(self) -> None:
+        self._on(self._host, "systemctl stop docker-registry.service")
+
+    def add(self, version: str, **switches: float) -> str:
+        """The sample service as an image with this tag; returns its digest."""
+        work = f"/tmp/image-{version}"
+        lines = [f"mkdir -p {work}/shop"]
+        for name, data in releases.contents(version, lab.Switches(**switches)).items():  # type: ignore[arg-type]
+            lines.append(f"printf %s {shlex.quote(data.decode())} >{work}/shop/{name}")
+        containerfile = f"FROM localhost/python\nCOPY shop /srv/shop\nCMD {_COMMAND}\n"
+        lines += [
+            f"printf %s {shlex.quote(containerfile)} >{work}/Containerfile",
+            f"podman build -q --isolation chroot -t {self.image}:{version} {work}",
+            f"podman push -q --digestfile {work}/digest {self.image}:{version}",
+            f"cat {work}/digest; rm -r {work}",
+        ]
+        self.digests[version] = self._on(self._host, "\n".join(lines)).strip().splitlines()[-1]
+        return self.digests[version]
+
+    def _on(self, host: lab.Host, script: str) -> str:
+        done = self._lab.exec(host, ["sh", "-s"], stdin=f"set -e\n{script}", check=False, timeout=180)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    """Four members with an engine."""
+    description = lab.Description(
+        prefix=f"i{os.getpid()}-c", members=4, member="engine", sticky="cookie", pool_lines=PATIENT
+    )
+    with lab.running(description, tmp_path_factory.mktemp("lab") / "containers") as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def registry(fleet: lab.Lab) -> Registry:
+    found = Registry(fleet)
+    found.add("1.0")
+    found.add("2.0")
+    return found
+
+
+@pytest.fixture
+def rig(fleet: lab.Lab, registry: Registry, tmp_path: Path) -> Iterator[Rig]:
+    """Every member on 1.0, as a user's own provisioning leaves it: the file, the image, the unit."""
+    registry.start()
+    ref = f"{registry.image}@{registry.digests['1.0']}"
+    script = f"""
+        set -e
+        rm -rf /var/lib/zerodrop
+        mkdir -p {_FOLDER}
+        printf 'ROLLOUT_IMAGE={ref}\\nROLLOUT_VERSION=1.0\\n' >{_FOLDER}/image.env
+        podman pull -q {ref}
+        systemctl restart shopc.service
+    """
+
+    def install(host: lab.Host) -> None:
+        done = fleet.exec(host, ["sh", "-c", script], check=False, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(install, fleet.members))
+    found = Rig(fleet, tmp_path)
+    wait_for(lambda: found.in_service() == set(found.hosts), 40)
+    on_host(found, "podman image prune -a -f --filter label!=none")
+    yield found
+    found.heal()
+
+
+def on_host(rig: Rig, command: str) -> dict[str, str]:
+    """What a command says on every member."""
+    with ThreadPoolExecutor(4) as pool:
+        said = pool.map(lambda host: rig.lab.exec(host, ["sh", "-c", command], check=False).stdout.strip(), rig.hosts)
+        return dict(zip(rig.hosts, said, strict=True))
+
+
+def running(rig: Rig) -> set[str]:
+    """The digests that run, over all members."""
+    return set(on_host(rig, "podman ps --format '{{.Image}}' | sed 's/.*@//'").values())
+
+
+def settings(registry: Registry, version: str, **more: Any) -> dict[str, Any]:
+    return {
+        "rollout_upgrade_method": "container",
+        "rollout_container_image": registry.image,
+        "rollout_container_unit": "shopc.service",
+        "rollout_version": version,
+        "rollout_health_version_key": "version",
+        "rollout_batches": [2],
+        "rollout_look_timeout": 2,
+        **more,
+    }
+
+
+def test_an_image_is_rolled_out_under_load_and_a_second_run_changes_nothing(rig: Rig, registry: Registry) -> None:
+    check = rig.rollout(settings(registry, "2.0"), options=["--check"])
+    assert check.rc == 0, str(check)
+    assert set(on_host(rig, f"ls {_FOLDER}").values()) == {"image.env"}
+    with rig.watch() as watch, rig.load(rate=100) as load:
+        run = rig.rollout(settings(registry, "2.0"))
+    assert run.rc == 0, str(run)
+    load.assert_nothing_lost()
+    assert load.served("2.0") > 0
+    assert watch.least >= 2
+    assert (run.report["from_version"], run.report["to_version"]) == ("1.0", "2.0")
+    assert running(rig) == {registry.digests["2.0"]}
+    assert f"2.0 is {registry.image}@{registry.digests['2.0']}" in run.report["notes"]
+    # Nobody needs the registry for a run that has nothing to do, and both images outlive a pruning.
+    registry.stop()
+    on_host(rig, "podman image prune -f")
+    again = rig.rollout(settings(registry, "2.0"))
+    assert again.rc == 0, str(again)
+    assert set(again.changed.values()) == {0}, str(again)
+    assert again.report["batches"] == []
+    back = rig.rollout(settings(registry, "1.0"))
+    assert back.rc == 0, str(back)
+    assert running(rig) == {registry.digests["1.0"]}
