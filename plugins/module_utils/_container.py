@@ -81,7 +81,7 @@ class Store(Folder):
         return Image(checked_version(found[VERSION], f"{VERSION} in {self.file}"), found[IMAGE])
 
     def releases(self) -> dict[str, str]:
-        """The image of each version that was staged, the oldest first."""
+        """The image of each version that was staged, the one used last at the end."""
         return {version: ref for version, ref in read_object(self._releases).items() if isinstance(ref, str)}
 
     def keep(self, image: Image, found: str) -> None:
@@ -97,13 +97,13 @@ class Store(Folder):
         text += f"{IMAGE}={image.ref}\n{VERSION}={image.version}\n"
         replace(self.file, text.encode("utf-8"), 0o644)
 
-    def prune(self, keep: int, spared: set[str]) -> list[str]:
-        """Give up the oldest releases; returns their versions."""
+    def used(self, version: str, keep: int, spared: set[str]) -> list[str]:
+        """Note that a release is the one in use, and give up those that were so longest ago; returns their versions."""
         releases = self.releases()
-        gone = [version for version in list(releases)[:-keep] if version not in spared]
-        left = {version: ref for version, ref in releases.items() if version not in gone}
-        if gone:
-            replace_json(self._releases, left, 0o644)
+        releases[version] = releases.pop(version)
+        gone = [each for each in list(releases)[:-keep] if each not in spared]
+        left = {each: ref for each, ref in releases.items() if each not in gone}
+        replace_json(self._releases, left, 0o644)
         for version in gone:
             if releases[version] not in left.values():
                 self.engine.forget([self._kept(releases[version]), releases[version]])
@@ -185,7 +185,7 @@ def container_stage(params: Mapping[str, Any], check: bool, run: Run = run_comma
     present = store.current()
     if present is not None and present.version in store.releases():
         present = Image(present.version, store.releases()[present.version])
-    images = [each for each in (wanted, present) if each is not None]
+    images = [each for each in (present, wanted) if each is not None]
     lacking = [
         each
         for each in dict.fromkeys(images)
@@ -262,7 +262,7 @@ def container_switch(params: Mapping[str, Any], check: bool, run: Run = run_comm
         _wait_until_it_runs(store.engine, image, unit, since, restart_limit)
         result["unit"] = unit_state(unit, run).to_dict()
         store.record_switch(before, version, False)
-        result["pruned"] = store.prune(keep, protect | {each for each in (version, before) if each})
+        result["pruned"] = store.used(version, keep, protect | {each for each in (version, before) if each})
     return result
 
 

@@ -106,7 +106,11 @@ def _installed(
         "staged": [each for each in store["releases"] if each["checksum"]],
         "unit": store["unit"],
         "keeps_record": _writable(os.path.dirname(_path(params))),
-        **{key: store[key] for key in ("whole", "manager", "can_hold", "file", "reads_file") if key in store},
+        **{
+            key: store[key]
+            for key in ("whole", "manager", "cannot_hold", "unbroken", "file", "reads_file")
+            if key in store
+        },
     }
 
 

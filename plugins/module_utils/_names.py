@@ -22,7 +22,7 @@ _BALANCER_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,255}\Z")
 _SERVER_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?|unix:(?!.*\.\./)/[A-Za-z0-9_./:@-]{1,106})\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}\Z")
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,127}\Z")  # Debian policy 5.6.7
+_PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{1,127}\Z")  # Debian policy 5.6.7, and what rpm's packages are called
 # The grammar of image references that all engines share. A tag is a version, but for + and ~.
 _IMAGE = re.compile(
     r"(?=.{3,255}\Z)(?:localhost|[a-z0-9][a-z0-9-]*(?:\.[a-z0-9-]+)+|[a-z0-9][a-z0-9.-]*:[0-9]{1,5}|\[[0-9a-f:]+\](?::[0-9]{1,5})?)(?::[0-9]{1,5})?"
@@ -85,12 +85,12 @@ def service(value: object, what: str = "rollout_service") -> str:
 
 
 def package(value: object, what: str = "the package's name") -> str:
-    """A Debian package's name; raises ``BadInput``."""
+    """The name of a package of apt or dnf; raises ``BadInput``."""
     text = _text(what, value)
     if not _PACKAGE.match(text):
         raise BadInput(
-            f"{what} {text!r} is not the name of a Debian package.",
-            "It has small letters, digits and + . -, and its version stands in rollout_version.",
+            f"{what} {text!r} is not the name of a package.",
+            "It has letters, digits and + . _ -, and its version stands in rollout_version.",
         )
     return text
 

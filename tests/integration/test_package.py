@@ -259,5 +259,5 @@ def test_where_dpkg_was_interrupted_nothing_begins(rig: Rig) -> None:
     run = rig.rollout(SETTINGS, rollout_version="2.0-1", rollout_health_version_key=None)
     assert run.rc != 0
     assert run.report["outcome"] == "refused", str(run)
-    assert "web3: dpkg was interrupted in shop" in run.text
+    assert "web3: apt was interrupted in shop" in run.text
     assert "dpkg --configure -a" in run.text

@@ -110,20 +110,32 @@ class Archive(Method):
 
 
 class Package(Method):
-    """A Debian package at a version."""
+    """A package at a version, of apt or dnf."""
 
     knows_release = True
 
     def look(self, settings: Settings) -> dict[str, Any]:
-        return {"package": settings.package_name, "manager": settings.package_manager, "unit": settings.unit}
+        return {
+            "package": settings.package_name,
+            "manager": settings.package_manager,
+            "unit": settings.unit,
+            "hold": settings.package_hold,
+        }
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
         # Of every member, not of the plan's only: what is half installed may be the very version that is wanted.
-        broken = [host for host, info in infos.items() if not info.get("whole", True)]
+        broken = [host for host, info in infos.items() if not info["whole"]]
         if broken:
+            info = infos[broken[0]]
             raise UpgradeFailed(
-                f"{', '.join(broken)}: dpkg was interrupted in {settings.package_name}.",
-                "Run 'dpkg --configure -a' there, and see that 'dpkg --audit' is silent.",
+                f"{', '.join(broken)}: {info['manager']} was interrupted in {settings.package_name}.", info["unbroken"]
+            )
+        free = [host for host, info in infos.items() if info["cannot_hold"]]
+        if free:
+            raise BadInput(
+                f"{', '.join(free)}: rollout_package_hold is set, and {infos[free[0]]['manager']} cannot hold a package "
+                f"there: {infos[free[0]]['cannot_hold']}",
+                "Install its plugin versionlock, or leave rollout_package_hold out.",
             )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
@@ -133,6 +145,7 @@ class Package(Method):
     def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
         params = {
             "package": settings.package_name,
+            "manager": settings.package_manager,
             "version": settings.version,
             "timeout": _INSTALL_LIMIT,
             "lock_timeout": _LOCK_LIMIT,
@@ -145,6 +158,7 @@ class Package(Method):
     def switch(self, settings: Settings, release: str | None, protect: list[str]) -> Call:
         params = {
             "package": settings.package_name,
+            "manager": settings.package_manager,
             "version": release,
             "unit": settings.unit,
             "hold": settings.package_hold,

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils import _package
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadArtefact,
     BadInput,
@@ -28,6 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._package import (
     package_switch,
     upstream,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._packages.apt import Apt
 
 
 class Debian:
@@ -94,8 +94,8 @@ class Debian:
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Debian:
-    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    monkeypatch.setattr(_package, "_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("shutil.which", lambda name: None if name in ("dnf", "rpm") else f"/usr/bin/{name}")
+    monkeypatch.setattr(Apt, "caches", (str(tmp_path / "cache"),))
     return Debian(tmp_path / "packages")
 
 
@@ -202,12 +202,12 @@ def test_a_package_that_dpkg_left_half_done_is_not_touched(host: Debian) -> None
     host.state = "ok half-configured"
     assert package_info(host.params(), False, host.run)["whole"] is False
     for operation in (package_stage, package_switch):
-        with pytest.raises(UpgradeFailed, match="dpkg was interrupted in shop"):
+        with pytest.raises(UpgradeFailed, match="apt was interrupted in shop"):
             operation(host.params(), False, host.run)
     assert host.ran("install") == []
 
 
-@pytest.mark.parametrize("name", ["", "a", "Shop", "shop=2", "-y", "shop;reboot", "../shop", "shop 2", "shop\n", None])
+@pytest.mark.parametrize("name", ["", "a", "Sh@p", "shop=2", "-y", "shop;reboot", "../shop", "shop 2", "shop\n", None])
 def test_a_name_that_is_none_reaches_no_program(host: Debian, name: Any) -> None:
     with pytest.raises(BadInput):
         package_stage(host.params(package=name), False, host.run)
@@ -224,7 +224,7 @@ def test_a_version_that_is_none_reaches_no_program(host: Debian, version: Any) -
 
 def test_a_host_without_apt_is_told_so(host: Debian, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _name: None)
-    with pytest.raises(BadInput, match="works with apt"):
+    with pytest.raises(BadInput, match="neither apt nor dnf"):
         package_info(host.params(), False, host.run)
 
 

@@ -243,7 +243,7 @@ def test_a_package_needs_its_name_and_has_a_unit_of_the_services_name() -> None:
         settings(**{**package, "rollout_package_name": ""})
     with pytest.raises(BadInput, match="rollout_package_name is set, but the upgrade method is role"):
         settings(rollout_package_name="shop")
-    for wrong in ("shop=2.0", "-y", "Shop", "shop;x", "shop api"):
+    for wrong in ("shop=2.0", "-y", "shop/2", "shop;x", "shop api"):
         with pytest.raises(BadInput, match="rollout_package_name"):
             settings(**{**package, "rollout_package_name": wrong})
 
