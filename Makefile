@@ -76,8 +76,8 @@ conformance: ## Every driver against real balancers, in every version
 integration: setup ## The collection on the hosts of the lab
 	@pytest -q tests/lab tests/integration $(ARGS)
 
-containers: setup ## The upgrade method container, all its tests on the hosts of the lab
-	@ZERODROP_CONTAINERS=all pytest -q tests/integration/test_container.py $(ARGS)
+methods: setup ## The ready upgrade methods, all their tests on the hosts of the lab
+	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py $(ARGS)
 
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)

@@ -274,7 +274,7 @@ def _run(lab: Lab, host: Host) -> list[str]:
     else:
         volumes = [f"{files}/config:{lab.generation(host).config_dir}"]
     more = []
-    if host.role == MEMBER and lab.description.member == "engine":
+    if host.role == MEMBER and lab.description.member.startswith("engine"):
         # Containers within: each has devices of its own, and layers do not lie on other layers.
         more = ["--cap-add=MKNOD", "--volume=/var/lib/containers"]
     volumes.append(f"{lab.key}.pub:/root/.ssh/authorized_keys:ro")

@@ -158,11 +158,11 @@ apparmor_profile = "unconfined"
 """
 # Python with all it needs, as the only layer below the sample service in an image.
 _PYTHON = """\
-#!/bin/sh -e
-find /usr/bin/python3.11 /usr/lib/python3.11 -name '*.so' -o -name python3.11 -type f | xargs ldd \
-    | grep -o '/lib[^ :]*' | grep -v /python3.11/ | sort -u >/tmp/libraries
-tar --hard-dereference -chf "$1" -C / --exclude test --exclude __pycache__ --exclude idlelib --exclude lib2to3 \
-    usr/bin/python3.11 usr/lib/python3.11 $(sed 's,^/,,' /tmp/libraries)
+library=/usr/lib/python3.$(python3 -c 'import sys; print(sys.version_info[1])')
+find /usr/bin/python3 "$library" -name '*.so' -o -name python3 | xargs ldd \\
+    | grep -o '/lib[^ :]*' | grep -v "$library/" | sort -u >/tmp/libraries
+tar --hard-dereference -chf "$1" -C / --exclude test --exclude __pycache__ --exclude idlelib \\
+    usr/bin/python3 "${library#/}" $(sed 's,^/,,' /tmp/libraries)
 rm /tmp/libraries
 """
 
@@ -183,12 +183,12 @@ def _install(*packages: str, target: str = "", unit: str = "") -> str:
 SHOP_UID = 990
 
 
-def member() -> Layer:
+def member(suite: str = "bookworm") -> Layer:
     """A member: a host with the sample service's unit; the release comes later."""
     unit = Path(__file__).parent / "service" / "shop.service"
     return Layer(
-        name="member",
-        parent=host("bookworm"),
+        name="member" if suite == "bookworm" else f"member-{suite}",
+        parent=host(suite),
         files=(("etc/systemd/system/shop.service", unit.read_text(encoding="utf-8")),),
         commands=(
             f"useradd --system --uid {SHOP_UID} --no-create-home --shell /usr/sbin/nologin shop",
@@ -197,11 +197,11 @@ def member() -> Layer:
     )
 
 
-def with_engine() -> Layer:
+def with_engine(suite: str = "bookworm") -> Layer:
     """A member that runs containers; a registry of images lies beside, not started."""
     return Layer(
-        name="member-engine",
-        parent=member(),
+        name=f"member-engine-{suite}",
+        parent=member(suite),
         files=(
             ("etc/containers/containers.conf", _CONTAINERS),
             ("usr/local/lib/pack-python", _PYTHON),
@@ -229,7 +229,12 @@ def with_rpm() -> Layer:
 
 
 # What a lab's members can be, by the word in its description.
-MEMBERS: Mapping[str, Callable[[], Layer]] = {"plain": member, "engine": with_engine, "rpm": with_rpm}
+MEMBERS: Mapping[str, Callable[[], Layer]] = {
+    "plain": member,
+    "engine": with_engine,  # Podman 4, without Quadlets
+    "engine-5": lambda: with_engine("trixie"),
+    "rpm": with_rpm,
+}
 
 
 def with_newer(parent: Layer, old: str, new: str) -> Layer:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._systemd import R
 
 ENGINES = ("podman", "docker")
 _QUICK = 30.0
+_ID = re.compile(r"[0-9a-f]{12,64}\s*\Z")
+_LIST = re.compile(r"^\[\s*[{\]\n]", re.MULTILINE)
 _DOCKERS_OWN = ("docker.io/library/", "docker.io/")
 
 
@@ -70,7 +73,7 @@ class Engine:
     def runs(self, image: str) -> bool:
         """Whether a container of this image runs."""
         status, said = self._call(["ps", "--quiet", "--filter", f"ancestor={image}"], _QUICK)
-        return status == 0 and bool(said.strip())
+        return status == 0 and any(_ID.match(line) for line in said.splitlines())  # beside what it warns of
 
     def _inspect(self, ref: str) -> dict[str, Any] | None:
         status, said = self._call(["image", "inspect", ref], _QUICK)
@@ -79,8 +82,8 @@ class Engine:
                 raise UpgradeFailed(f"{self.name} does not answer: {last_words(said)}", "It may take 'become'.")
             return None
         try:
-            return dict(json.loads(said[said.index("[") :])[0])
-        except (ValueError, IndexError, TypeError) as error:
+            return dict(json.loads(said[_LIST.search(said).start() :])[0])  # type: ignore[union-attr]
+        except (AttributeError, ValueError, IndexError, TypeError) as error:
             raise UpgradeFailed(f"{self.name} does not say what the image {ref} is: {last_words(said)}") from error
 
     def _call(self, argv: Sequence[str], limit: float) -> tuple[int, str]:

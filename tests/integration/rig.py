@@ -431,6 +431,13 @@ class Rig:
         found += [f".incoming/{path.name}" for path in (root / "opt/shop/.incoming").glob("*")]
         return sorted(found)
 
+    def on_members(self, command: str) -> dict[str, str]:
+        """What a shell's command says on every member."""
+        argv = ["sh", "-c", command]
+        with ThreadPoolExecutor(8) as pool:
+            said = pool.map(lambda host: self.lab.exec(host, argv, check=False, timeout=120).stdout.strip(), self.hosts)
+            return dict(zip(self.hosts, said, strict=True))
+
     # -- faults -----------------------------------------------------------------
 
     def lose(self, host: str) -> None:
@@ -528,6 +535,17 @@ class Rig:
                 path.unlink()
         releases.install(shop, FIRST, lab.Switches())
         self.lab.exec(host, ["systemctl", "restart", "shop.service"])
+
+
+def on_all(hosts: Sequence[lab.Host], up: lab.Lab, script: str) -> None:
+    """Run a script on some hosts at once; each must end well."""
+
+    def run(host: lab.Host) -> None:
+        done = up.exec(host, ["sh", "-s"], stdin=f"set -e\n{script}", check=False, timeout=180)
+        assert done.returncode == 0, f"{host.name}: {done.stdout}{done.stderr}"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(run, hosts))
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 20.0) -> None:

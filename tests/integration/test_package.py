@@ -6,14 +6,10 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +19,11 @@ import lab
 from lab import releases
 
 from .conftest import PATIENT
-from .rig import Rig, wait_for
+from .packages import UNIT, WebFolder
+from .rig import Rig, on_all, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
 
-_UNIT = """\
-[Unit]
-Description=The sample service, packaged
-StartLimitIntervalSec=0
-[Service]
-User=shop
-ExecStart=/usr/bin/python3 -S -E -s /usr/lib/shop/shop.py
-Restart=on-failure
-RestartSec=200ms
-TimeoutStopSec=2
-"""
 SETTINGS: dict[str, Any] = {
     "rollout_upgrade_method": "package",
     "rollout_package_name": "shop",
@@ -48,22 +34,12 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-class Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-
-class Repository:
+class Repository(WebFolder):
     """A flat repository of real packages, served from the controller."""
 
     def __init__(self, folder: Path, address: str) -> None:
-        self.folder = folder
         folder.mkdir()
-        handler = functools.partial(Silent, directory=str(folder))
-        self._server = http.server.ThreadingHTTPServer((address, 0), handler)
-        self.url = f"http://{address}:{self._server.server_port}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
-        self._thread.start()
+        super().__init__(folder, address)
         self._control: dict[str, str] = {}
 
     def add(self, version: str, depends: str = "", **switches: float) -> None:
@@ -72,7 +48,7 @@ class Repository:
             f"usr/lib/shop/{name}": data
             for name, data in releases.contents(version, lab.Switches(**switches)).items()  # type: ignore[arg-type]
         }
-        files["lib/systemd/system/shopd.service"] = _UNIT.encode()
+        files["lib/systemd/system/shopd.service"] = UNIT.encode()
         files["etc/shop.conf"] = f"# as delivered with {version}\n".encode()
         self._build("shop", f"{version}-1", files, depends, conffiles="/etc/shop.conf\n")
 
@@ -85,10 +61,6 @@ class Repository:
         (self.folder / name).unlink()
         del self._control[name]
         self._index()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def _build(self, package: str, version: str, files: dict[str, bytes], depends: str, conffiles: str = "") -> None:
         tree = self.folder / ".tree"
@@ -147,7 +119,6 @@ def repository(fleet: lab.Lab, tmp_path: Path) -> Iterator[Repository]:
 def rig(fleet: lab.Lab, repository: Repository, tmp_path: Path) -> Iterator[Rig]:
     """Every member on shop 1.0-1, installed as users install it."""
     script = f"""
-        set -e
         rm -rf /var/lib/zerodrop /etc/apt/sources.list.d/* /etc/apt/sources.list /var/cache/apt/archives/*.deb
         echo 'deb [trusted=yes allow-insecure=yes] {repository.url} ./' > /etc/apt/sources.list
         apt-get update -q
@@ -158,29 +129,19 @@ def rig(fleet: lab.Lab, repository: Repository, tmp_path: Path) -> Iterator[Rig]
         systemctl restart shopd.service
     """
 
-    def install(host: lab.Host) -> None:
-        done = fleet.exec(host, ["sh", "-c", script], check=False, timeout=120)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(install, fleet.members))
+    on_all(fleet.members, fleet, script)
     found = Rig(fleet, tmp_path)
     wait_for(lambda: found.in_service() == set(found.hosts))
     yield found
     found.heal()
 
 
-def on_host(rig: Rig, command: str) -> dict[str, str]:
-    """What a command says on every member."""
-    return {host: rig.lab.exec(host, ["sh", "-c", command], check=False).stdout.strip() for host in rig.hosts}
-
-
 def versions(rig: Rig) -> set[str]:
-    return set(on_host(rig, "dpkg-query -W -f '${db:Status-Abbrev}${Version}' shop").values())
+    return set(rig.on_members("dpkg-query -W -f '${db:Status-Abbrev}${Version}' shop").values())
 
 
 def test_a_package_is_upgraded_under_load_and_a_second_run_changes_nothing(rig: Rig, repository: Repository) -> None:
-    on_host(rig, "echo mine >> /etc/shop.conf")
+    rig.on_members("echo mine >> /etc/shop.conf")
     with rig.watch() as watch, rig.load(rate=150) as load:
         run = rig.rollout(SETTINGS, rollout_version="2.0-1")
     assert run.rc == 0, str(run)
@@ -189,8 +150,8 @@ def test_a_package_is_upgraded_under_load_and_a_second_run_changes_nothing(rig: 
     assert watch.least >= 2
     assert (run.report["from_version"], run.report["to_version"]) == ("1.0-1", "2.0-1")
     assert versions(rig) == {"ii 2.0-1"}
-    assert set(on_host(rig, "tail -1 /etc/shop.conf").values()) == {"mine"}
-    assert set(on_host(rig, "ls /var/lib/zerodrop/packages/shop").values()) == {
+    assert set(rig.on_members("tail -1 /etc/shop.conf").values()) == {"mine"}
+    assert set(rig.on_members("ls /var/lib/zerodrop/packages/shop").values()) == {
         "shop_1.0-1_all.deb\nshop_2.0-1_all.deb"
     }
     again = rig.rollout(SETTINGS, rollout_version="2.0-1")
@@ -202,11 +163,11 @@ def test_a_package_is_upgraded_under_load_and_a_second_run_changes_nothing(rig: 
 def test_a_version_that_is_never_healthy_goes_back_without_the_repository(rig: Rig, repository: Repository) -> None:
     """The repository drops the old version once the members have staged; a held package stays held."""
     repository.add("3.0", never_healthy=1)
-    on_host(rig, "apt-mark hold shop; apt-get update -q")
+    rig.on_members("apt-mark hold shop; apt-get update -q")
     # A rollout in check mode has proven that there is a way back, and kept nothing.
     check = rig.rollout(SETTINGS, rollout_version="3.0-1", options=["--check"])
     assert check.rc == 0, str(check)
-    assert set(on_host(rig, "ls /var/lib/zerodrop").values()) == {""}
+    assert set(rig.on_members("ls /var/lib/zerodrop").values()) == {""}
     root = rig.root("web1")
     kept = root / "var/lib/zerodrop/packages/shop/shop_1.0-1_all.deb"
     with rig.when(kept.exists, lambda: repository.drop("1.0")) as dropped, rig.load(rate=100) as load:
@@ -221,7 +182,7 @@ def test_a_version_that_is_never_healthy_goes_back_without_the_repository(rig: R
 
 def test_without_a_way_back_nothing_begins(rig: Rig, repository: Repository) -> None:
     repository.drop("1.0")
-    on_host(rig, "apt-get update -q; apt-get clean")
+    rig.on_members("apt-get update -q; apt-get clean")
     run = rig.rollout(SETTINGS, rollout_version="2.0-1")
     assert run.rc != 0
     assert run.report["outcome"] == "refused", str(run)
@@ -247,7 +208,7 @@ def test_the_way_back_may_come_from_the_cache_of_apt(rig: Rig, repository: Repos
     repository.drop("1.0")
     run = rig.rollout(SETTINGS, rollout_version="2.0-1", rollout_batches=["50%"])
     assert run.rc == 0, str(run)
-    assert set(on_host(rig, "ls /var/lib/zerodrop/packages/shop").values()) == {
+    assert set(rig.on_members("ls /var/lib/zerodrop/packages/shop").values()) == {
         "shop_1.0-1_all.deb\nshop_2.0-1_all.deb"
     }
 

@@ -227,7 +227,11 @@ def test_a_package_that_rpm_left_twice_is_not_touched(host: RedHat) -> None:
     ("said", "error", "words"),
     [
         ("Error: This command has to be run with superuser privileges (under root).", PermissionDenied, "may not"),
-        ("Error:\n Problem: conflicting requests\n  - nothing provides x\n(try to)", UpgradeFailed, "conflicting requests"),
+        (
+            "Error:\n Problem: conflicting requests\n  - nothing provides x\n(try to)",
+            UpgradeFailed,
+            "conflicting requests",
+        ),
         ("Error: Transaction test error:\n", UpgradeFailed, "Transaction test error"),
     ],
 )
