@@ -442,15 +442,18 @@ class Rollback(Settings):
         """As every strategy's. A member that fails returns to what it has now; the others stay on the old release."""
         settings = super().from_vars(variables)
         assert isinstance(settings, Rollback)
-        return replace(settings, batches=settings.rollback_batches or settings.batches, on_failure="freeze")
+        batches = settings.rollback_batches or settings.batches
+        return replace(settings, batches=batches, on_failure="freeze", container_digest="")
 
     def to(self, release: str) -> Rollback:
         """When it is known which release they go to."""
         return replace(self, version=release)
 
     def _check_method(self) -> None:
-        if self.method == "package" and not self.package_name:
-            raise BadInput("rollout_package_name is not set, and the upgrade method is package.")
+        # The release is there already, so that an archive need not be named; nor does a digest say which image it is.
+        name = {"package": "package_name", "container": "container_image"}.get(self.method)
+        if name and not getattr(self, name):
+            raise BadInput(f"rollout_{name} is not set, and the upgrade method is {self.method}.")
 
 
 STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback)}

@@ -98,6 +98,7 @@ FORMS: dict[str, list[Any]] = {
     "rollout_witness_mix": [{"close": 1}, '{"close": 1}'],
     "rollout_archive_keep": [3, "3"],
     "rollout_package_keep": [3, "3"],
+    "rollout_container_keep": [3, "3"],
     "rollout_package_hold": [True, "yes", "0"],
     "rollout_look_requests": ["", "5"],
     "rollout_dead_balancer": ["skip"],

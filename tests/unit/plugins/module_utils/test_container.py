@@ -95,7 +95,7 @@ class Host:
         return (0, "") if self.images.pop(args[-1], None) else (1, "no such image")
 
     def _ps(self, args: list[str]) -> tuple[int, str]:
-        return 0, "f00\n" if args[-1] == f"ancestor={self.runs}" else ""
+        return 0, "time=now level=warning\n" + "f" * 12 + "\n" if args[-1] == f"ancestor={self.runs}" else ""
 
 
 @pytest.fixture

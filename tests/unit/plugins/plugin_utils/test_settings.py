@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Rollback, Settings
 
 SEVEN_LINES = {
     "rollout_service": "shop",
@@ -246,6 +246,43 @@ def test_a_package_needs_its_name_and_has_a_unit_of_the_services_name() -> None:
     for wrong in ("shop=2.0", "-y", "shop/2", "shop;x", "shop api"):
         with pytest.raises(BadInput, match="rollout_package_name"):
             settings(**{**package, "rollout_package_name": wrong})
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+def test_a_container_needs_its_image_and_a_version_that_is_a_tag_or_has_a_digest() -> None:
+    container = {
+        "rollout_upgrade_role": "",
+        "rollout_upgrade_method": "container",
+        "rollout_container_image": "registry.example.com/shop",
+    }
+    assert settings(**container).unit == "shop.service"
+    assert settings(**container, rollout_container_unit="api.service").unit == "api.service"
+    with pytest.raises(BadInput, match="rollout_container_image is not set"):
+        settings(**{**container, "rollout_container_image": ""})
+    for name, value in (("rollout_container_image", "r.example.com/shop"), ("rollout_container_digest", DIGEST)):
+        with pytest.raises(BadInput, match=f"{name} is set, but the upgrade method is role"):
+            settings(**{name: value})
+    for wrong in ("shop", "registry.example.com/shop:2.0", "-r.example.com/shop", "registry.example.com/shop;x"):
+        with pytest.raises(BadInput, match="rollout_container_image"):
+            settings(**{**container, "rollout_container_image": wrong})
+    for wrong in ("sha256:12", "0" * 64, f"{DIGEST}0"):
+        with pytest.raises(BadInput, match="rollout_container_digest"):
+            settings(**container, rollout_container_digest=wrong)
+    with pytest.raises(BadInput, match=r"rollout_version '2\.0\+1' is not the tag of an image"):
+        settings(**container, rollout_version="2.0+1")
+    assert settings(**container, rollout_version="2.0+1", rollout_container_digest=DIGEST).version == "2.0+1"
+
+
+def test_a_rollback_knows_the_image_by_its_version_alone() -> None:
+    lines = {
+        name: value for name, value in SEVEN_LINES.items() if name not in ("rollout_upgrade_role", "rollout_version")
+    }
+    lines |= {"rollout_upgrade_method": "container", "rollout_container_digest": DIGEST}
+    with pytest.raises(BadInput, match="rollout_container_image is not set"):
+        Rollback.from_vars(lines)
+    assert Rollback.from_vars({**lines, "rollout_container_image": "r.example.com/shop"}).container_digest == ""
 
 
 MAINTENANCE = {**SEVEN_LINES, "rollout_tasks": "reboot.yml"}
