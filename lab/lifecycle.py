@@ -78,7 +78,9 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     lab = Lab(lab_id, directory, description, "", ())
     with ending():
         prerequisites.ensure()
-        images.ensure([*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member]()])
+        images.ensure(
+            [*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member]()]
+        )
         kernel.allow_many_hosts()
         try:
             labels = [f"{LABEL}={description.prefix}", f"{LABEL_ID}={lab_id}"]
