@@ -152,11 +152,11 @@ def container_resolve(params: Mapping[str, Any], check: bool, run: Run = run_com
         _require_offered(store.engine, ref, limit)
         return {"changed": False, "digest": None}
     store.engine.pull(ref, limit)
-    digest = store.engine.digest(ref)
+    digest = store.engine.digest(ref, limit)
     if digest is None:
         raise BadArtefact(
-            f"{store.engine.name} knows {ref} under no digest, or under several, so nobody can tell which one "
-            "every member is to run.",
+            f"{store.engine.name} knows {ref} under no digest that its registry has, so nobody can tell what every "
+            "member is to run.",
             "Say it in rollout_container_digest.",
         )
     return {"changed": True, "digest": digest}
@@ -205,7 +205,7 @@ def container_stage(params: Mapping[str, Any], check: bool, run: Run = run_comma
 def _stage(store: Store, image: Image, limit: float) -> None:
     found = store.engine.image_id(image.ref) or store.engine.pull(image.ref, limit)
     if "@" not in image.ref:  # of the user's own, from before the first rollout
-        digest = store.engine.digest(image.ref)
+        digest = store.engine.digest(image.ref, limit)
         if digest is None:
             raise BadArtefact(
                 f"The image that {store.service} has now, {image.ref}, has no digest of a registry: there would be "

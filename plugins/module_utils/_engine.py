@@ -36,12 +36,17 @@ class Engine:
         found = self._inspect(ref)
         return str(found["Id"]).rpartition(":")[2] if found else None
 
-    def digest(self, ref: str) -> str | None:
-        """The digest of an image that is here, as the registry of its name knows it."""
+    def digest(self, ref: str, limit: float) -> str | None:
+        """The digest by which the registry of its name knows an image that is here; None where it knows none."""
         found = self._inspect(ref)
-        if found is None:
-            return None
-        return digest_among(repository(ref), found.get("RepoDigests") or [], found.get("Digest"))
+        known = digests_among(repository(ref), found.get("RepoDigests") or [], found.get("Digest")) if found else []
+        if len(known) == 1:
+            return known[0]
+        for each in known:  # an image that was built here has a digest that no registry has
+            status, _said = self._call(["pull", "--quiet", f"{repository(ref)}@{each}"], limit)
+            if status == 0:
+                return each
+        return None
 
     def offers(self, ref: str, limit: float) -> str:
         """What is wrong with getting this image, without getting it; empty when nothing is."""
@@ -118,17 +123,14 @@ def repository(ref: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-def digest_among(name: str, known: Sequence[str], own: str | None) -> str | None:
-    """The one digest by which a registry knows an image, of all by which an engine does.
+def digests_among(name: str, known: Sequence[str], own: str | None) -> list[str]:
+    """The digests by which an engine knows an image under this name, the likeliest first.
 
     Podman lists an image that came out of a manifest for several platforms under that one's digest and
-    under its own; the first is what every platform can pull. None where it cannot be told.
+    under its own; the first is what every platform can pull.
     """
-    found = {digest for each, _at, digest in (ref.partition("@") for ref in known) if _plain(each) == _plain(name)}
-    others = found - {own}
-    if len(found) > 1 and len(others) == 1:
-        return others.pop()
-    return found.pop() if len(found) == 1 else None
+    found = [digest for each, _at, digest in (ref.partition("@") for ref in known) if _plain(each) == _plain(name)]
+    return sorted(dict.fromkeys(found), key=lambda digest: digest == own)
 
 
 def last_words(said: str) -> str:

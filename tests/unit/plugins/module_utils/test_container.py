@@ -22,7 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._container import
     container_stage,
     container_switch,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._engine import digest_among, repository
+from ansible_collections.zerodrop.rollout.plugins.module_utils._engine import digests_among, repository
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, BadInput, UpgradeFailed
 
 NAME = "registry.example.com/shop/api"
@@ -278,18 +278,25 @@ def test_a_name_that_passes_is_one_word_and_no_option(text: str) -> None:
 @pytest.mark.parametrize(
     ("known", "own", "expected"),
     [
-        ([], ONE, None),
-        ([f"{NAME}@{ONE}"], ONE, ONE),
-        ([f"{NAME}@{ONE}", f"other.example.com/shop@{TWO}"], TWO, ONE),
-        ([f"{NAME}@{ONE}", f"{NAME}@{TWO}"], ONE, TWO),  # of all platforms, and of this one
-        ([f"{NAME}@{ONE}", f"{NAME}@{TWO}", f"{NAME}@{THREE}"], ONE, None),
-        ([f"{NAME}@{ONE}", f"{NAME}@{TWO}"], None, None),
+        ([], ONE, []),
+        ([f"{NAME}@{ONE}"], ONE, [ONE]),
+        ([f"{NAME}@{ONE}", f"other.example.com/shop@{TWO}"], TWO, [ONE]),
+        ([f"{NAME}@{ONE}", f"{NAME}@{TWO}"], ONE, [TWO, ONE]),  # of all platforms, and of this one
+        ([f"{NAME}@{ONE}", f"{NAME}@{TWO}", f"{NAME}@{ONE}"], None, [ONE, TWO]),
     ],
 )
-def test_the_digest_of_an_image_that_has_several(known: list[str], own: str | None, expected: str | None) -> None:
-    assert digest_among(NAME, known, own) == expected
+def test_the_digests_of_an_image_that_has_several(known: list[str], own: str | None, expected: list[str]) -> None:
+    assert digests_among(NAME, known, own) == expected
+
+
+def test_a_digest_that_no_registry_has_is_not_what_a_tag_stands_for(host: Host) -> None:
+    host.digests["b" * 64].insert(0, f"{NAME}@{THREE}")  # it was built on this member
+    assert container_resolve(params(host), False, host.run)["digest"] == TWO
+    del host.registry[f"{NAME}@{TWO}"]
+    with pytest.raises(BadArtefact, match="under no digest that its registry has"):
+        container_resolve(params(host), False, host.run)
 
 
 def test_docker_says_its_own_registrys_names_in_short() -> None:
-    assert digest_among("docker.io/library/nginx", [f"nginx@{ONE}"], None) == ONE
-    assert digest_among("docker.io/acme/shop", [f"acme/shop@{ONE}"], None) == ONE
+    assert digests_among("docker.io/library/nginx", [f"nginx@{ONE}"], None) == [ONE]
+    assert digests_among("docker.io/acme/shop", [f"acme/shop@{ONE}"], None) == [ONE]
