@@ -73,8 +73,11 @@ class HAProxy(Balancer):
         extra: str = "",
         check: str = "inter 50ms rise 2 fall 2",
         state_file: bool = False,
+        redispatch: bool = False,
     ) -> None:
         text = HEAD.format(folder=self.folder)
+        if redispatch:
+            text += "  option redispatch\n"
         if state_file:
             text = text.replace("\ndefaults\n", f"\n  server-state-file {self.folder}/state\ndefaults\n")
             text += "  load-server-state-from-file global\n"

@@ -19,6 +19,7 @@ What makes this more than a few commands:
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,9 @@ MAX_WEIGHT = 256
 _ATTEMPTS = 8  # of a change that reloads get in the way of
 _PAUSE = 0.02
 _FEW = 8  # up to so many members are asked for one by one; the whole pool is cheaper beyond
+
+_QUEUE_LIMIT = 10.0  # seconds for a queue to pass; clients that are tied to a member may fill it again for ever
+_FLUSHES_SINCE = (3, 0, 6)
 
 _HANDLES = 32  # sessions that are asked for in one line
 
@@ -133,6 +137,7 @@ class HAProxyDriver(Driver):
         # Numbers of pools and servers, by process and pool: they may differ after a reload.
         self._ids: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
         self._older: dict[tuple[int, str], tuple[int, frozenset[str]]] = {}
+        self._followers: tuple[str, Mapping[str, list[replies.Follower]]] = "", {}
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], clock: Clock) -> HAProxyDriver:
@@ -161,8 +166,14 @@ class HAProxyDriver(Driver):
                 "Without a master socket, requests that older workers still serve after a reload are not counted, "
                 "and a change made during a reload may be missed."
             )
+        version = self._process().version
+        if _flushes_queues(version):
+            notes.append(
+                "With 'option redispatch' and a server's maxconn, this version gives a server that goes out all requests "
+                f"that wait for it at once. So its queue is waited for, for {_QUEUE_LIMIT:g} s at most."
+            )
         return Capabilities(
-            version=self._process().version,
+            version=version,
             runtime_changes=True,
             exact_in_flight=self._master is not None,
             checks_health=True,
@@ -193,6 +204,7 @@ class HAProxyDriver(Driver):
         snapshot, leaving = self._settled(lambda: self._snapshot(pool))
         older = self._leaving(leaving, pool)
         undecided = {one.pid: self._undecided(one.pid) for one in older}
+        following = self._following(snapshot.process, pool, list(snapshot.servers), leaving)
         statistics = snapshot.statistics
         queued, counters = 0, Counters()
         if statistics is not None and "BACKEND" in statistics.rows:
@@ -201,7 +213,10 @@ class HAProxyDriver(Driver):
         return Pool(
             name=pool,
             identity=snapshot.process.identity,
-            members=tuple(self._member(snapshot, server, older, undecided) for server in snapshot.servers.values()),
+            members=tuple(
+                self._member(snapshot, server, older, undecided, following.get(server.name, (0, 0, ())))
+                for server in snapshot.servers.values()
+            ),
             queued=queued,
             leaving=len(leaving),
             counters=counters,
@@ -211,6 +226,8 @@ class HAProxyDriver(Driver):
         pool_name(pool)
         (process, statistics), leaving = self._settled(lambda: self._glance(pool, names))
         busy = {name: sum(statistics.busy(name)) for name in names}
+        for name, (in_flight, queued, _who) in self._following(process, pool, names, leaving).items():
+            busy[name] += in_flight + queued
         for older in self._leaving(leaving, pool):
             for name in names:
                 busy[name] += sum(older.statistics.busy(name))
@@ -261,6 +278,18 @@ class HAProxyDriver(Driver):
             out=True,
         )
 
+    def _let_queues_pass(self, pool: str, names: Sequence[str]) -> None:
+        """Where a change of state would throw a server's whole queue upon it at once, wait a while until it has none."""
+        deadline = self._clock.now() + _QUEUE_LIMIT
+        while True:
+            snapshot, _leaving = self._settled(lambda: self._snapshot(pool))
+            statistics = snapshot.statistics
+            if not _flushes_queues(snapshot.process.version) or statistics is None:
+                return
+            if not any(statistics.busy(name)[1] for name in names) or self._clock.now() >= deadline:
+                return
+            self._clock.sleep(_PAUSE)
+
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
         def commands(server: replies.ServerState, tracked_by: str, target: str) -> list[str]:
             lines = [*_agent_off(server, target), f"set server {target} state drain"]
@@ -277,7 +306,7 @@ class HAProxyDriver(Driver):
             lambda server: bool(server.admin_bits & replies.FORCED_DRAIN),
             "draining",
             out=True,
-            required=False,  # on the way back, also of what was refused
+            on_the_way_back=True,
         )
 
     def lift(self, pool: str, names: Sequence[str]) -> None:
@@ -421,15 +450,17 @@ class HAProxyDriver(Driver):
         holds: Callable[[replies.ServerState], bool],
         wanted: str,
         out: bool | None = None,
-        required: bool = True,
+        on_the_way_back: bool = False,
     ) -> None:
         """``out`` says whether a reload is to find these servers out of service; None leaves that as it is.
 
-        With ``required`` a setting to that end is obeyed, and a change that cannot be made to last is refused.
+        On the way back nothing is refused because it cannot be made to last: it could not before.
         """
         pool_name(pool)
         for name in names:
             member_name(name)
+        if out and not on_the_way_back:
+            self._let_queues_pass(pool, names)
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._clock.sleep(_PAUSE * attempt)
@@ -452,7 +483,7 @@ class HAProxyDriver(Driver):
                     raise _not_taken(pool, name, after, wanted)
             # At once: a reload may come before whatever the change is for is done.
             if out:
-                self._keep_lines(pool, names, True, required)
+                self._keep_lines(pool, names, True, required=not on_the_way_back)
             self._keep_state(pool)
             if out and self._process().identity != after.process.identity:
                 continue  # it was reloaded before it was kept
@@ -582,6 +613,39 @@ class HAProxyDriver(Driver):
                 found.append(_Older(pid, replies.Statistics(answer), out))
         return found
 
+    def _following(
+        self, process: replies.Process, pool: str, names: Sequence[str], leaving: Sequence[int]
+    ) -> dict[str, tuple[int, int, tuple[str, ...]]]:
+        """What servers of other pools that track these have in flight and in their queues, and which these are.
+
+        They go out and come back with the one they track, so what they serve would be lost with it.
+        """
+        if self._followers[0] != process.identity:
+            parts = replies.split(self._socket.ask("show info", f"show stat -1 {_SERVERS} -1"))
+            if len(parts) < 2 or replies.process(parts[0]).identity != process.identity:
+                return {}  # there is another process now, which the caller is about to see
+            self._followers = process.identity, replies.followers(parts[1])
+        chosen = {name: self._followers[1].get(f"{pool}/{name}", []) for name in names}
+        asked = {(one.pool, one.name): one for each in chosen.values() for one in each}
+        if not asked:
+            return {}
+        answers = [self._socket.ask(f"show stat {one.pool_id} {_SERVERS} {one.server_id}") for one in asked.values()]
+        answers += [self._ask_leaving(pid, f"show stat -1 {_SERVERS} -1") for pid in leaving]
+        busy = dict.fromkeys(asked, (0, 0))
+        for one in (one for answer in answers if answer for each in replies.followers(answer).values() for one in each):
+            if (one.pool, one.name) in busy:
+                in_flight, queued = busy[one.pool, one.name]
+                busy[one.pool, one.name] = in_flight + one.busy[0], queued + one.busy[1]
+        return {
+            name: (
+                sum(busy[one.pool, one.name][0] for one in each),
+                sum(busy[one.pool, one.name][1] for one in each),
+                tuple(f"{one.pool}/{one.name}" for one in each),
+            )
+            for name, each in chosen.items()
+            if each
+        }
+
     def _undecided(self, pid: int) -> int:
         """Clients of a leaving worker that are on no server now, and may send one more request to any."""
         answer = self._ask_leaving(pid, "show info")
@@ -629,6 +693,7 @@ class HAProxyDriver(Driver):
         server: replies.ServerState,
         older: Sequence[_Older],
         undecided: Mapping[int, int],
+        following: tuple[int, int, tuple[str, ...]],
     ) -> Member:
         statistics = snapshot.statistics
         row = statistics.rows.get(server.name) if statistics is not None else None
@@ -644,8 +709,8 @@ class HAProxyDriver(Driver):
             admin=_admin(server.admin_bits),
             health=_health(server, tracked_by),
             weight=server.weight,
-            in_flight=in_flight + sum(one[0] for one in leaving),
-            queued=queued + sum(one[1] for one in leaving),
+            in_flight=in_flight + sum(one[0] for one in leaving) + following[0],
+            queued=queued + sum(one[1] for one in leaving) + following[1],
             undecided=sum(undecided[one.pid] for one in older if server.name not in one.out),
             backup=statistics.text(row, "bck") == "1",
             counters=_counters(statistics, row),
@@ -656,6 +721,7 @@ class HAProxyDriver(Driver):
                 "admin_bits": server.admin_bits,
                 "cookie": statistics.text(row, "cookie"),
                 "tracked_by": tracked_by,
+                "followers": list(following[2]),
                 "agent": _agent(server),
                 "throttle": statistics.text(row, "throttle"),
                 "domain": server.domain,
@@ -672,6 +738,12 @@ def _counters(statistics: replies.Statistics, row: list[str]) -> Counters:
         retries=statistics.number(row, "wretr"),
         redispatches=statistics.number(row, "wredis"),
     )
+
+
+def _flushes_queues(version: str) -> bool:
+    """Whether a server that goes out is given all that waits for it, whatever its maxconn, with `option redispatch`."""
+    numbers = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version)
+    return numbers is not None and tuple(map(int, numbers.groups())) >= _FLUSHES_SINCE
 
 
 def _rows(answer: str) -> str:

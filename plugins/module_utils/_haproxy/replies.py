@@ -232,6 +232,7 @@ class Statistics:
             rows = list(csv.reader(lines)) if '"' in body else [line.split(",") for line in lines]
             name = self._columns["svname"]
             self.rows: dict[str, list[str]] = {row[name]: row for row in rows}
+            self.all = rows  # also those of one name in several backends
         except (csv.Error, IndexError):
             raise _bad("show stat", answer) from None
 
@@ -253,6 +254,9 @@ class Statistics:
         row = self.rows.get(name)
         if row is None:
             return 0, 0
+        return self.busy_in(row)
+
+    def busy_in(self, row: list[str]) -> tuple[int, int]:
         # scur counts in HTTP and TCP mode alike; used_conn_cur is 0 in TCP mode with a session open.
         return self._must(row, "scur"), self._must(row, "qcur")
 
@@ -260,6 +264,41 @@ class Statistics:
         if not self.text(row, column).isdigit():
             raise _bad("show stat", ",".join(row))
         return self.number(row, column)
+
+
+class Follower(NamedTuple):
+    """A server that tracks another one, and inherits its state."""
+
+    pool: str
+    name: str
+    pool_id: int
+    server_id: int
+    busy: tuple[int, int]  # in flight, and waiting for it
+
+
+def followers(answer: str) -> dict[str, list[Follower]]:
+    """In ``show stat`` of all servers, those that track another, by the root of what they track as ``backend/server``."""
+    rows = Statistics(answer)
+    tracked: dict[str, str] = {}
+    found: dict[str, Follower] = {}
+    for row in rows.all:
+        name = f"{rows.text(row, 'pxname')}/{rows.text(row, 'svname')}"
+        if rows.text(row, "tracked"):
+            tracked[name] = rows.text(row, "tracked")
+            found[name] = Follower(
+                rows.text(row, "pxname"),
+                rows.text(row, "svname"),
+                rows.number(row, "iid"),
+                rows.number(row, "sid"),
+                rows.busy_in(row),
+            )
+    by_root: dict[str, list[Follower]] = {}
+    for name, one in found.items():
+        root = tracked[name]
+        for _step in tracked:  # one may track another that tracks a third
+            root = tracked.get(root, root)
+        by_root.setdefault(root, []).append(one)
+    return by_root
 
 
 def processes(answer: str) -> Processes:

@@ -75,6 +75,7 @@ def preflight(
     held_out = {name: replies[name].result["held_out"] for name in seen}
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
+    _refuse_trackers(seen, pools, names)
     check_ramp(settings, pools, names)
     _every_member_is_known(pools, names, hostvars)
     if settings.strategy != MAINTAIN:
@@ -157,10 +158,19 @@ def find_places(settings: Settings, balancers: Sequence[Sequence[str]]) -> dict[
     for number, (layer, hosts) in enumerate(zip(settings.layers, balancers, strict=True)):
         for host in hosts:
             name = host if everywhere.count(host) == 1 else f"{host} ({layer.pool})"
-            if name in places:
+            if name in places:  # one host may have several HAProxy processes
+                name = f"{host} ({layer.pool}, {layer.socket})"
+            if name in places or any(
+                same_pool(layer, settings.layers[each.layer], host, each) for each in places.values()
+            ):
                 raise BadInput(f"rollout_pools names the pool {layer.pool!r} on {host} twice.")
             places[name] = Place(host, number)
     return places
+
+
+def same_pool(one: Settings, other: Settings, host: str, place: Place) -> bool:
+    """Whether a pool of this host is the one that has a place already."""
+    return place.host == host and (one.driver, one.pool, one.socket) == (other.driver, other.pool, other.socket)
 
 
 def _balancer_calls(settings: Settings, places: Mapping[str, Place]) -> dict[str, Call]:
@@ -293,6 +303,23 @@ def _raise_together(kind: str, replies: Mapping[str, Reply]) -> None:
         raise first
     lines = "\n".join(f"{name}: {error.message}" for name, error in failed.items())
     raise type(first)(f"{len(failed)} {kind}s failed:\n{lines}", first.hint, **first.facts)
+
+
+def _refuse_trackers(
+    places: Mapping[str, Place], pools: Mapping[str, Pool], names: Mapping[str, Mapping[str, str]]
+) -> None:
+    """A server that tracks one of another pool of the rollout follows it anyway, and cannot be put back before it."""
+    for host, own in names.items():
+        for place, name in own.items():
+            root, _slash, server = str(pools[place].member(name).detail.get("tracked_by", "")).partition("/")
+            for other, there in own.items():
+                if places[other].host == places[place].host and pools[other].name == root and there == server:
+                    raise BadInput(
+                        f"{name} of the pool {pools[place].name!r} on {places[place].host} tracks {root}/{server} ({host}), "
+                        "which is in rollout_pools too.",
+                        f"Leave {pools[place].name} out of rollout_pools: its servers follow those that they track, and what "
+                        "they serve is waited for.",
+                    )
 
 
 def find_members(

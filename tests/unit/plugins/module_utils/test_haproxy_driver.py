@@ -146,7 +146,7 @@ class FakeHAProxy:
             return STATE_HEADER + "".join(server.state() for server in self.servers.values()) + "\n"
         if command.startswith("show servers state"):
             return "Can't find backend.\n\n"
-        if command.startswith("show stat 3 "):
+        if command.startswith(("show stat 3 ", "show stat -1 ")):
             number = int(command.split()[-1])
             chosen = [server for server in self.servers.values() if number in (-1, server.number)]
             return STAT_HEADER + "".join(server.stat() for server in chosen) + "\n"
