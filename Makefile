@@ -73,6 +73,10 @@ conformance: ## Every driver against real balancers, in every version
 	@scripts/setup python balancers
 	@pytest -q tests/conformance $(ARGS)
 
+.PHONY: docs
+docs: setup-python ## Write docs/conformance.md anew from the markers of the tests
+	@python -m tests.conformance.table
+
 integration: setup ## The collection on the hosts of the lab
 	@pytest -q tests/lab tests/integration $(ARGS)
 

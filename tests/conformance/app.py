@@ -5,7 +5,7 @@
 """A small HTTP service in a process of its own, so that it can be killed like a real one.
 
 ``python app.py NAME PORT``. Answers ``/`` and ``/slow/SECONDS`` with its name,
-``/health`` with 200 or 503 (switched by ``/switch/ill`` and ``/switch/well``),
+``/health`` with 200, 503 or 404 (switched by ``/switch/well``, ``/switch/ill`` and ``/switch/leaving``),
 ``/drip/SECONDS`` with a slow download; accepts a WebSocket anywhere.
 """
 
@@ -36,13 +36,13 @@ async def drip(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def serve(name: str, port: int) -> None:
-    well = True
+    health = 200
 
     def answer(path: str) -> tuple[int, str]:
-        nonlocal well
+        nonlocal health
         if path.startswith("/switch/"):
-            well = path == "/switch/well"
-        return (200 if well or path != "/health" else 503), name
+            health = {"ill": 503, "leaving": 404}.get(path[8:], 200)
+        return (health if path == "/health" else 200), name
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -37,6 +37,7 @@ def pool_of(apps: Mapping[str, App], **more: Any) -> PoolSpec:
     return PoolSpec("shop", [(app.name, app.port) for app in apps.values()], **more)
 
 
+@pytest.mark.case(3)
 @pytest.mark.parametrize("level", ["user", "operator"])
 def test_a_socket_without_rights_is_refused_before_anything(haproxy: HAProxy, apps: dict[str, App], level: str) -> None:
     haproxy.start([pool_of(apps)])
@@ -49,6 +50,7 @@ def test_a_socket_without_rights_is_refused_before_anything(haproxy: HAProxy, ap
     assert all(member.in_service for member in haproxy.driver().read("shop").members)
 
 
+@pytest.mark.case(2)
 def test_a_tracking_server_says_why_it_cannot_be_put_back(haproxy: HAProxy, apps: dict[str, App]) -> None:
     extra = f"backend follower\n  server t1 127.0.0.1:{apps['s1'].port} track shop/s1\n"
     haproxy.start([pool_of(apps)], extra=extra)
@@ -64,6 +66,7 @@ def test_a_tracking_server_says_why_it_cannot_be_put_back(haproxy: HAProxy, apps
     assert driver.read("follower").member("t1").admin.value == "ready"
 
 
+@pytest.mark.case(2)
 def test_a_tracking_server_can_be_taken_out_and_put_back(haproxy: HAProxy, apps: dict[str, App]) -> None:
     extra = f"backend follower\n  server t1 127.0.0.1:{apps['s1'].port} track shop/s1\n"
     haproxy.start([pool_of(apps)], extra=extra)
@@ -73,6 +76,7 @@ def test_a_tracking_server_can_be_taken_out_and_put_back(haproxy: HAProxy, apps:
     assert result["members"]["t1"]["checked"] is True
 
 
+@pytest.mark.case(37)
 def test_weights_of_a_static_algorithm_are_refused(haproxy: HAProxy, apps: dict[str, App]) -> None:
     extra = "backend fixed\n  balance static-rr\n  server a 127.0.0.1:1\n"
     haproxy.start([pool_of(apps)], extra=extra)
@@ -115,6 +119,7 @@ def agent(words: dict[str, str]) -> Iterator[int]:
             thread.join()
 
 
+@pytest.mark.case(13)
 def test_an_agent_does_not_cancel_a_drain(haproxy: HAProxy, apps: dict[str, App]) -> None:
     with agent({"now": "ready up"}) as port:
         server = f"  server a 127.0.0.1:{apps['s1'].port} check inter 50ms agent-check agent-port {port}"
@@ -131,6 +136,7 @@ def test_an_agent_does_not_cancel_a_drain(haproxy: HAProxy, apps: dict[str, App]
         assert (member.admin.value, member.detail["agent"]) == ("ready", "enabled")
 
 
+@pytest.mark.case(8)
 def test_clients_with_a_cookie_are_moved_when_it_is_held_out(haproxy: HAProxy, apps: dict[str, App]) -> None:
     pool = pool_of(apps, sticky=True)
     haproxy.start([pool])
@@ -172,6 +178,7 @@ def test_a_slow_start_is_not_waited_for(haproxy: HAProxy, apps: dict[str, App]) 
     assert 0 < int(member.detail["throttle"]) < 100  # per cent of its weight
 
 
+@pytest.mark.case(10)
 def test_a_request_queued_for_a_member_that_is_held_out_is_not_lost(haproxy: HAProxy, apps: dict[str, App]) -> None:
     pool = pool_of(apps, sticky=True, max_in_flight=1)
     haproxy.start([pool])
@@ -193,6 +200,7 @@ def test_without_a_master_socket_it_works_and_says_what_is_missing(haproxy: HAPr
     assert operations.pool_drain({**params, "members": ["s1"]}, False)["changed"] is True
 
 
+@pytest.mark.case(31)
 def test_a_master_socket_of_another_haproxy_is_noticed(haproxy: HAProxy, apps: dict[str, App], tmp_path: Path) -> None:
     other = HAProxy(haproxy.folder / "o", haproxy.version)
     other.folder.mkdir()
@@ -248,6 +256,7 @@ def many(haproxy: HAProxy, count: int) -> Iterator[list[str]]:
     yield names
 
 
+@pytest.mark.case(40)
 def test_a_batch_of_three_hundred_costs_little(haproxy: HAProxy) -> None:
     with many(haproxy, 300) as names:
         started = time.monotonic()

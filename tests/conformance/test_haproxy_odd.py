@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _pool_operations as operations
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import FloorBroken, TimedOut
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    FloorBroken,
+    InvalidConfiguration,
+    TimedOut,
+)
 from tests.conformance.haproxy import HAProxy
 from tests.conformance.harness import App, Load, PoolSpec, Slow, free_port, wait_for
 from tests.conformance.test_haproxy import agent
@@ -196,3 +200,84 @@ def test_a_tcp_pool_without_checks_comes_and_goes(haproxy: HAProxy, apps: dict[s
         for name in ("s1", "s2"):
             round_trip(haproxy, "shop", name, apps[name])
     assert not load.failures
+
+
+@pytest.mark.case(15)
+def test_a_status_that_hides_what_was_asked_is_not_read(haproxy: HAProxy, apps: dict[str, App]) -> None:
+    """A member that says 404 is shown as NOLB, whatever an operator asked of it."""
+    checks = "  mode http\n  option httpchk GET /health\n  http-check disable-on-404\n"
+    servers = "".join(f"  server {app.name} 127.0.0.1:{app.port} check inter 50ms\n" for app in apps.values())
+    haproxy.start([pool_of(apps)], extra=f"backend leaving\n{checks}{servers}")
+    driver = haproxy.driver()
+    apps["s1"].switch("leaving")
+    wait_for(lambda: driver.read("leaving").member("s1").detail["status"] == "NOLB")
+    assert driver.read("leaving").member("s1").admin.value == "ready"
+    assert not driver.read("leaving").member("s1").in_service
+    driver.drain("leaving", ["s1"])
+    wait_for(lambda: driver.read("leaving").member("s1").detail["status"] == "NOLB")
+    assert driver.read("leaving").member("s1").admin.value == "drain"
+    apps["s2"].switch("ill")
+    wait_for(lambda: driver.read("leaving").member("s2").health.value == "down")
+    driver.drain("leaving", ["s2"])
+    member = driver.read("leaving").member("s2")
+    assert (member.admin.value, member.detail["status"].split()[0]) == ("drain", "DOWN")
+
+
+@pytest.mark.case(8)
+def test_clients_of_a_stick_table_are_moved_when_it_is_held_out(haproxy: HAProxy, apps: dict[str, App]) -> None:
+    port = free_port()
+    servers = "".join(f"  server {app.name} 127.0.0.1:{app.port} check inter 50ms\n" for app in apps.values())
+    extra = (
+        f"frontend in_stuck\n  mode http\n  bind 127.0.0.1:{port}\n  default_backend stuck\n"
+        "backend stuck\n  mode http\n  stick-table type string size 1k expire 1m\n  stick on hdr(X-Client)\n" + servers
+    )
+    haproxy.start([pool_of(apps)], extra=extra)
+    who = {"X-Client": "one"}
+    home = Slow(port, 0, who).wait()
+    assert {Slow(port, 0, who).wait() for _unused in range(4)} == {home}
+    operations.pool_member({**haproxy.params("stuck"), "members": [home], "state": "draining"}, False)
+    assert Slow(port, 0, who).wait() == home
+    slow = Slow(port, 1.0, who)
+    wait_for(lambda: haproxy.driver().read("stuck").member(home).in_flight)
+    with pytest.raises(TimedOut) as error:
+        operations.pool_drain({**haproxy.params("stuck"), "members": [home], "timeout": 0.2}, False)
+    assert [piece["client"].split(":")[0] for piece in error.value.facts["work"]] == ["127.0.0.1"]
+    assert slow.wait() == home
+    operations.pool_drain({**haproxy.params("stuck"), "members": [home]}, False)
+    assert Slow(port, 0, who).wait() != home
+
+
+@pytest.mark.case(39)
+def test_servers_at_ipv6_addresses_and_unix_sockets(haproxy: HAProxy, apps: dict[str, App]) -> None:
+    servers = f"  server six [::1]:8080\n  server sock unix@{haproxy.folder}/app.sock\n  server bare 127.0.0.1:8080\n"
+    haproxy.start([pool_of(apps)], extra=f"backend mixed\n  mode http\n{servers}")
+    driver = haproxy.driver()
+    pool = driver.read("mixed")
+    assert [(m.name, m.address, m.port) for m in pool.members] == [
+        ("six", "::1", 8080),
+        ("sock", "unix", 0),
+        ("bare", "127.0.0.1", 8080),
+    ]
+    assert [m.name for m in pool.at_address("0:0:0:0:0:0:0:1", 8080)] == ["six"]
+    assert driver.lasting("mixed") == ""
+    written = haproxy.config.read_bytes()
+    params = {**haproxy.params("mixed"), "members": ["six", "sock"], "lasting": "require"}
+    operations.pool_member({**params, "state": "drained"}, False)
+    assert haproxy.config.read_bytes() != written
+    operations.pool_member({**params, "state": "ready"}, False)
+    assert haproxy.config.read_bytes() == written
+
+
+@pytest.mark.case(30)
+def test_a_name_that_does_not_resolve_is_said_and_nothing_is_left_by_halves(
+    haproxy: HAProxy, apps: dict[str, App]
+) -> None:
+    haproxy.start([pool_of(apps)])
+    haproxy.config.write_text(haproxy.config.read_text() + "backend far\n  server a shop.invalid:80\n")
+    written = haproxy.config.read_bytes()
+    with pytest.raises(InvalidConfiguration, match=r"shop\.invalid"):
+        operations.pool_drain({**haproxy.params("shop"), "members": ["s1"], "lasting": "require"}, False)
+    wait_for(lambda: haproxy.driver().read("shop").member("s1").in_service)
+    assert haproxy.config.read_bytes() == written
+    operations.pool_drain({**haproxy.params("shop"), "members": ["s1"]}, False)
+    assert haproxy.config.read_bytes() == written

@@ -94,6 +94,7 @@ def test_each_piece_of_work_is_known_for_what_it_is(balancer: Balancer, one: Cli
     assert slow.wait() == "s1"
 
 
+@pytest.mark.case(9)
 def test_websockets_and_a_download_are_cut_and_counted_by_kind(balancer: Balancer, one: Clients) -> None:
     one.websockets(7)
     one.download(30)
@@ -119,6 +120,7 @@ def test_long_lived_work_of_an_older_process_is_cut_and_counted_too(balancer: Ba
     assert one.ended() == 6
 
 
+@pytest.mark.case(9)
 def test_long_lived_work_that_may_not_be_cut_puts_the_member_back(balancer: Balancer, one: Clients) -> None:
     one.websockets(2)
     with pytest.raises(TimedOut, match="2 WebSockets") as error:
@@ -136,6 +138,7 @@ def test_long_lived_work_may_be_waited_for(balancer: Balancer, one: Clients) -> 
     assert result["members"]["s1"]["waited"] > 1  # type: ignore[index]
 
 
+@pytest.mark.case(9)
 def test_tcp_sessions_are_long_lived(balancer: Balancer, apps: dict[str, App]) -> None:
     for feature in ("tcp", "work", "cut"):
         needs(balancer, feature)

@@ -53,6 +53,7 @@ def upload(port: int, seconds: float) -> tuple[threading.Thread, list[bytes]]:
     return thread, answers
 
 
+@pytest.mark.case(28)
 def test_nothing_but_the_line_changes_and_it_comes_back(nginx: Nginx, apps: dict[str, App]) -> None:
     nginx.start([pool_of(apps)])
     file = nginx.folder / "conf.d" / "shop.conf"
@@ -66,6 +67,7 @@ def test_nothing_but_the_line_changes_and_it_comes_back(nginx: Nginx, apps: dict
     assert file.read_text() == before
 
 
+@pytest.mark.case(27)
 def test_one_reload_a_batch_and_none_for_nothing(nginx: Nginx, apps: dict[str, App]) -> None:
     nginx.start([pool_of(apps)])
     log = nginx.folder / "error.log"
@@ -98,6 +100,7 @@ def test_servers_in_an_include_file_of_their_own(nginx: Nginx, apps: dict[str, A
     assert own.read_text().startswith(f"server 127.0.0.1:{apps['s1'].port} down;\n")
 
 
+@pytest.mark.case(22)
 def test_a_configuration_that_is_broken_already_is_left_alone(nginx: Nginx, apps: dict[str, App]) -> None:
     nginx.start([pool_of(apps)])
     (nginx.folder / "conf.d" / "broken.conf").write_text("server { nonsense; }\n")
@@ -109,6 +112,7 @@ def test_a_configuration_that_is_broken_already_is_left_alone(nginx: Nginx, apps
     assert generation(nginx) == old
 
 
+@pytest.mark.case(21)
 def test_a_reload_that_does_not_come_about_is_seen_and_undone(nginx: Nginx, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     nginx.start([pool])
@@ -131,6 +135,7 @@ def test_a_reload_that_does_not_come_about_is_seen_and_undone(nginx: Nginx, apps
     assert not load.failures
 
 
+@pytest.mark.case(36)
 def test_an_edit_without_a_reload_is_not_taken_for_the_state(nginx: Nginx, apps: dict[str, App]) -> None:
     nginx.start([pool_of(apps)])
     file = nginx.folder / "conf.d" / "shop.conf"
@@ -142,6 +147,7 @@ def test_an_edit_without_a_reload_is_not_taken_for_the_state(nginx: Nginx, apps:
     wait_for(lambda: nginx.driver().read("shop").member("s1").admin.value == "out")
 
 
+@pytest.mark.case(16, 29)
 def test_the_last_server_is_not_taken_out(nginx: Nginx, apps: dict[str, App]) -> None:
     nginx.start([pool_of(apps)])
     old = generation(nginx)
@@ -156,6 +162,7 @@ def test_a_weight_of_zero_is_refused(nginx: Nginx, apps: dict[str, App]) -> None
         operations.pool_weigh({**nginx.params("shop"), "weights": {"s1": 0}}, False)
 
 
+@pytest.mark.case(24)
 def test_a_slow_upload_in_an_older_worker_is_waited_for(nginx: Nginx, apps: dict[str, App]) -> None:
     """It has no server yet, and the older worker may still choose the one that is drained."""
     one = {"s1": apps["s1"], "s2": apps["s2"]}
@@ -184,6 +191,7 @@ def test_a_limit_puts_back_and_a_second_drain_waits_for_all_that_is_left(nginx: 
     assert sorted(each.wait() for each in slow) == ["s1", "s2", "s3", "s4"]
 
 
+@pytest.mark.case(26)
 def test_a_member_is_empty_while_another_has_long_work(nginx: Nginx, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     nginx.start([pool], keepalive="")
@@ -198,6 +206,7 @@ def test_a_member_is_empty_while_another_has_long_work(nginx: Nginx, apps: dict[
     assert slow.wait() == busy
 
 
+@pytest.mark.case(17, 31)
 def test_two_pools_at_once_do_not_trample_each_other(nginx: Nginx, apps: dict[str, App]) -> None:
     names = list(apps)
     first, second = ({name: apps[name] for name in part} for part in (names[:2], names[2:]))
@@ -232,3 +241,16 @@ def test_rights_and_what_it_can_do(nginx: Nginx, apps: dict[str, App]) -> None:
     assert result["capabilities"]["version"].startswith(nginx.version)
     assert result["capabilities"]["runtime_changes"] is False
     assert result["capabilities"]["counts_requests"] is False
+
+
+@pytest.mark.case(30)
+def test_a_name_that_does_not_resolve_is_said_and_nothing_is_touched(nginx: Nginx, apps: dict[str, App]) -> None:
+    nginx.start([pool_of(apps)])
+    far = nginx.folder / "conf.d" / "far.conf"
+    far.write_text("upstream far { server shop.invalid:80; }\n")
+    os.utime(far, (1, 1))
+    before, old = (nginx.folder / "conf.d" / "shop.conf").read_bytes(), generation(nginx)
+    with pytest.raises(InvalidConfiguration, match=r"shop\.invalid"):
+        operations.pool_drain({**nginx.params("shop"), "members": ["s1"]}, False)
+    assert (nginx.folder / "conf.d" / "shop.conf").read_bytes() == before
+    assert generation(nginx) == old

@@ -64,6 +64,7 @@ def test_a_drain_waits_for_the_request_in_flight(balancer: Balancer, apps: dict[
     assert result["capacity"] == {"before": 4, "after": 3}
 
 
+@pytest.mark.case(23)
 @pytest.mark.parametrize("keep_alive", [True, False])
 def test_killing_a_drained_member_at_once_loses_nothing(
     balancer: Balancer, apps: dict[str, App], keep_alive: bool
@@ -107,6 +108,7 @@ def test_several_members_at_once(balancer: Balancer, apps: dict[str, App]) -> No
     assert not load.failures
 
 
+@pytest.mark.case(14)
 def test_a_put_back_never_leaks_into_a_dead_member(balancer: Balancer, apps: dict[str, App]) -> None:
     needs(balancer, "checks")
     pool = pool_of(apps)
@@ -122,6 +124,7 @@ def test_a_put_back_never_leaks_into_a_dead_member(balancer: Balancer, apps: dic
     assert not load.failures
 
 
+@pytest.mark.case(14)
 def test_a_put_back_without_a_return_before_it_is_gated_too(balancer: Balancer, apps: dict[str, App]) -> None:
     needs(balancer, "checks")
     pool = pool_of(apps)
@@ -155,6 +158,7 @@ def test_an_ill_member_is_named_with_its_check(balancer: Balancer, apps: dict[st
     assert admin(balancer, "s2") == "drain"
 
 
+@pytest.mark.case(9)
 def test_a_timeout_puts_everything_back_and_says_who_is_busy(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
@@ -181,6 +185,7 @@ def test_what_is_cut_at_the_limit_is_counted(balancer: Balancer, apps: dict[str,
     assert in_flight(balancer, "s1") == 0
 
 
+@pytest.mark.case(5)
 def test_a_reload_in_mid_drain_is_seen_and_mended(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
@@ -201,6 +206,7 @@ def test_a_reload_in_mid_drain_is_seen_and_mended(balancer: Balancer, apps: dict
     assert not load.failures
 
 
+@pytest.mark.case(7)
 def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
@@ -224,6 +230,7 @@ def test_what_an_older_process_still_serves_counts(balancer: Balancer, apps: dic
     assert result["members"]["s1"]["waited"] > 0.5
 
 
+@pytest.mark.case(7)
 def test_idle_clients_of_an_older_process_lose_nothing(balancer: Balancer, apps: dict[str, App]) -> None:
     needs(balancer, "idle")
     pool = pool_of(apps)
@@ -267,6 +274,7 @@ def test_what_an_older_process_still_serves_can_be_cut(balancer: Balancer, apps:
     wait_for(lambda: any(each.outcome for each in slow))
 
 
+@pytest.mark.case(4, 46)
 def test_a_change_right_after_a_reload_holds_in_the_process_that_stays(
     balancer: Balancer, apps: dict[str, App]
 ) -> None:
@@ -282,6 +290,7 @@ def test_a_change_right_after_a_reload_holds_in_the_process_that_stays(
         assert now.member("s1").admin.value == "out", round_
 
 
+@pytest.mark.case(10)
 def test_requests_queued_for_a_member_count(balancer: Balancer, apps: dict[str, App]) -> None:
     needs(balancer, "queue")
     pool = pool_of({"s1": apps["s1"]}, max_in_flight=1)
@@ -301,6 +310,7 @@ def test_a_tcp_session_counts_as_in_flight(balancer: Balancer, apps: dict[str, A
     assert [each.wait() for each in slow].count("s1") == 1
 
 
+@pytest.mark.case(1)
 def test_all_names_are_checked_before_the_first_change(balancer: Balancer, apps: dict[str, App]) -> None:
     balancer.start([pool_of(apps)])
     with pytest.raises(UnknownMember, match="s9"):
@@ -310,6 +320,7 @@ def test_all_names_are_checked_before_the_first_change(balancer: Balancer, apps:
     assert admin(balancer, "s1") == "ready"
 
 
+@pytest.mark.case(16)
 def test_the_floor_is_held_on_the_live_state(balancer: Balancer, apps: dict[str, App]) -> None:
     needs(balancer, "checks")
     balancer.start([pool_of(apps)])
@@ -332,6 +343,7 @@ def test_a_floor_may_be_waited_for(balancer: Balancer, apps: dict[str, App]) -> 
     assert operations.pool_drain(params, False)["capacity"] == {"before": 4, "after": 3}
 
 
+@pytest.mark.case(17)
 def test_a_member_in_another_state_than_expected_is_left_alone(balancer: Balancer, apps: dict[str, App]) -> None:
     balancer.start([pool_of(apps)])
     expect = {"s1": {"admin": "ready", "weight": 7}}
@@ -340,6 +352,7 @@ def test_a_member_in_another_state_than_expected_is_left_alone(balancer: Balance
     assert admin(balancer, "s1") == "ready"
 
 
+@pytest.mark.case(15)
 def test_a_second_run_changes_nothing_under_load(balancer: Balancer, apps: dict[str, App]) -> None:
     pool = pool_of(apps)
     balancer.start([pool])
@@ -377,6 +390,7 @@ def test_check_mode_says_what_a_run_then_does(balancer: Balancer, apps: dict[str
         assert done["after"] == {name: live[name] for name in ("s1", "s2")}
 
 
+@pytest.mark.case(12)
 def test_a_member_that_was_out_stays_out(balancer: Balancer, apps: dict[str, App]) -> None:
     balancer.start([pool_of(apps)])
     balancer.driver().hold_out("shop", ["s2"])

@@ -41,6 +41,7 @@ def many(fleet: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
     rig.heal()
 
 
+@pytest.mark.case(20)
 def test_a_rollout_behind_many_balancers(many: Rig) -> None:
     with many.watch() as watch, many.load(rate=160) as load:
         run = many.rollout(many.archive("2.0"), rollout_batches=[2], rollout_look_requests=5)
@@ -54,6 +55,7 @@ def test_a_rollout_behind_many_balancers(many: Rig) -> None:
     assert run.report["balancers"]["not_counted"] == []
 
 
+@pytest.mark.case(19)
 def test_one_balancer_is_unreachable(many: Rig) -> None:
     before = many.snapshot()
     many.lose("lb2")
@@ -64,6 +66,7 @@ def test_one_balancer_is_unreachable(many: Rig) -> None:
     assert many.snapshot() == before
 
 
+@pytest.mark.case(19)
 def test_one_balancer_is_lost_while_a_batch_drains(many: Rig) -> None:
     """Nobody knows what it still sends where: the batch returns to service on all the others."""
     with (
@@ -84,6 +87,7 @@ def test_one_balancer_is_lost_while_a_batch_drains(many: Rig) -> None:
             assert all(status.startswith("UP ") for status in servers.values()), (name, servers)
 
 
+@pytest.mark.case(1)
 def test_pools_that_differ_are_refused(many: Rig) -> None:
     other = many.lab.balancers[1]
     config = many.root(other) / "etc/haproxy/haproxy.cfg"

@@ -139,6 +139,7 @@ def test_a_member_that_cannot_be_rolled_back_is_left_out(rig: Rig) -> None:
     assert run.states()["web4"] == "left_out"
 
 
+@pytest.mark.case(18)
 def test_a_member_that_was_left_out_comes_back_with_the_next_rollout(rig: Rig) -> None:
     rig.lay_out("2.0")
     stopped = rig.rollout(own_tasks(rig, host="web4", releases=("2.0", FIRST)), rollout_look_timeout=1)
@@ -182,6 +183,7 @@ def test_a_release_that_crashes_when_it_serves(rig: Rig) -> None:
     assert watch.ever_out == {"web1"}
 
 
+@pytest.mark.case(33)
 def test_a_release_that_answers_with_errors(rig: Rig) -> None:
     """Health knows nothing of it; the clients do, and so does the look under their traffic."""
     with rig.watch() as watch, rig.load() as load:
@@ -204,6 +206,7 @@ def test_a_release_that_answers_with_errors(rig: Rig) -> None:
     assert load.total("failed") == load.summaries[0]["by_version"]["2.0"]["http_5xx"]
 
 
+@pytest.mark.case(43)
 def test_a_drain_that_hits_its_limit_gives_the_members_back(rig: Rig) -> None:
     with rig.watch() as watch, rig.load(slow=6.0) as load:
         run = rig.rollout(rig.archive("2.0"), rollout_batches=[2], rollout_drain_timeout=1.5)

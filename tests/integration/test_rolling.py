@@ -19,6 +19,7 @@ pytestmark = pytest.mark.lab
 ROLLOUTS = int(os.environ.get("ZERODROP_ROLLOUTS", "3"))
 
 
+@pytest.mark.case(32)
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 60 * ROLLOUTS)
 def test_no_request_is_lost_in_rollouts_in_a_row(rig: Rig) -> None:

@@ -15,6 +15,7 @@ from .rig import FIRST, Rig
 pytestmark = pytest.mark.lab
 
 
+@pytest.mark.case(33)
 def test_the_witness_counts_for_the_report(rig: Rig) -> None:
     run = rig.rollout(
         rig.archive("2.0"),
@@ -35,6 +36,7 @@ def test_the_witness_counts_for_the_report(rig: Rig) -> None:
     assert rig.current() == rig.all_on("2.0")
 
 
+@pytest.mark.case(33)
 def test_too_many_failed_requests_stop_the_rollout(rig: Rig) -> None:
     """Health and the look say nothing; the witness does."""
     with rig.watch() as watch:

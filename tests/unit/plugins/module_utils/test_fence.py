@@ -103,6 +103,7 @@ def test_without_its_lease_nothing_changes(driver: FakeDriver, folder: str, oper
     run(operation, driver, **CHANGES[operation], **fenced(folder, 2, "b"))
 
 
+@pytest.mark.case(17)
 def test_an_operation_under_way_changes_nothing_more_when_the_lease_is_taken_over(
     driver: FakeDriver, folder: str
 ) -> None:

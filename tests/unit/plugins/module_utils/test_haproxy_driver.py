@@ -304,6 +304,7 @@ def test_health_is_not_put_down_where_nothing_would_lift_it(fake: FakeHAProxy, c
     assert fake.changes == ["set server shop/s1 state drain"]
 
 
+@pytest.mark.case(4)
 def test_a_change_that_went_to_a_leaving_worker_is_made_again(fake: FakeHAProxy) -> None:
     def reload(command: str) -> None:
         if command == "set server shop/s1 state maint" and fake.pid == 100:
@@ -410,6 +411,7 @@ def test_no_name_reaches_the_socket_that_is_not_one_word(fake: FakeHAProxy, name
     assert not fake.asked
 
 
+@pytest.mark.case(40)
 @given(st.text(max_size=30))
 def test_the_socket_itself_takes_nothing_but_plain_commands(text: str) -> None:
     line = RuntimeSocket("/nowhere", "The socket", Clock())._line
@@ -480,6 +482,7 @@ def test_a_socket_that_answers_rubbish(fake: FakeHAProxy, rubbish: str) -> None:
     assert not fake.changes
 
 
+@pytest.mark.case(41)
 @pytest.mark.parametrize("path", ["ipv4@127.0.0.1:9999", "127.0.0.1:9999", "localhost:80", "abns@haproxy"])
 def test_only_unix_sockets(path: str) -> None:
     with pytest.raises(BadInput, match="network address"):

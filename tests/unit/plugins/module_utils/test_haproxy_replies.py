@@ -108,6 +108,7 @@ def test_an_unknown_pool() -> None:
         replies.servers_state("Can't find backend.\n\n", "be")
 
 
+@pytest.mark.case(3, 46)
 def test_only_an_empty_line_is_success() -> None:
     assert replies.refusal("x", "\n") is None
     assert replies.refusal("x", "\n\n") is None

@@ -39,6 +39,7 @@ def test_the_first_one_has_number_one() -> None:
     assert (lease.number, lease.holder, lease.left(START)) == (1, "a", 60.0)
 
 
+@pytest.mark.case(17)
 def test_another_one_is_refused_while_it_lasts_and_told_whose_it_is() -> None:
     lease = acquire(None, wish("a"), START)
     with pytest.raises(LeaseHeld, match=r"a@here \(rolling to 2.0, since 2023-11-14 22:13:20 UTC\)") as refused:
@@ -85,6 +86,7 @@ def test_what_ended_or_was_given_back_is_lost() -> None:
         renew(None, 1, "a", later(1))
 
 
+@pytest.mark.case(44)
 def test_a_reboot_counts_as_a_renewal_and_a_changed_date_as_nothing() -> None:
     lease = acquire(None, wish("a"), START)
     assert lease.left(Moment("boot-2", 5.0, START.wall)) == 55.0

@@ -322,6 +322,7 @@ print(json.dumps(got))
 """
 
 
+@pytest.mark.case(17)
 def test_processes_that_race_for_the_lease_never_have_it_together(ledger: Ledger) -> None:
     base = Path(ledger.folder).parent
     base.mkdir(parents=True)

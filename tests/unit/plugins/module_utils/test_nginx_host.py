@@ -161,6 +161,7 @@ def test_any_error_log_is_survived(text: str) -> None:
     program.errors_of(text)
 
 
+@pytest.mark.case(25)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

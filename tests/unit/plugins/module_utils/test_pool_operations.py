@@ -186,6 +186,7 @@ def test_a_drain_waits_for_the_last_request(driver: FakeDriver, clock: FakeClock
     assert result["capacity"] == {"before": 4, "after": 2}
 
 
+@pytest.mark.case(10)
 def test_empty_once_is_not_drained(driver: FakeDriver, clock: FakeClock) -> None:
     driver.set("s1", in_flight=1)
     clock.after(0.5, lambda: driver.set("s1", in_flight=0))
@@ -883,6 +884,7 @@ def by_hand(driver: FakeDriver, folder: Path, state: str, check: bool = False, *
     return run("pool_member", driver, check, **more)
 
 
+@pytest.mark.case(18)
 def test_members_return_to_what_they_were_before_they_were_taken_out(driver: FakeDriver, tmp_path: Path) -> None:
     driver.set("s1", weight=7)
     driver.set("s2", admin=Admin.OUT)

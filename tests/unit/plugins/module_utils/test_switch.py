@@ -137,6 +137,7 @@ def fleet(tmp_path: Path) -> Fleet:
     return Fleet(str(tmp_path))
 
 
+@pytest.mark.case(18)
 def test_a_member_in_its_drain_is_put_back_as_it_was(fleet: Fleet) -> None:
     fleet.hold("s1", "draining")
     said = fleet.fire()
@@ -151,6 +152,7 @@ def test_a_member_in_its_drain_is_put_back_as_it_was(fleet: Fleet) -> None:
         assert [each["message"] for each in tables.events()] == said
 
 
+@pytest.mark.case(18)
 def test_a_member_in_mid_upgrade_and_one_of_an_operator_stay_out(fleet: Fleet) -> None:
     fleet.hold("s1", "upgrading")
     fleet.hold("s2", "healthy")

@@ -166,6 +166,7 @@ def test_each_phase_is_one_call_per_host(settings: Settings, remote: FakeRemote,
         assert remote.ran(operation) == ["web1", "web2"]
 
 
+@pytest.mark.case(19)
 def test_a_balancer_that_refuses_undoes_the_drain_on_the_others(
     settings: Settings, remote: FakeRemote, record: Record
 ) -> None:
@@ -397,6 +398,7 @@ def test_a_member_lost_in_its_upgrade_is_named_and_left_out(
     assert ending.outcome(record) == "failed"
 
 
+@pytest.mark.case(45)
 def test_a_balancer_lost_at_the_end_is_tried_again_then_named(
     settings: Settings, remote: FakeRemote, record: Record
 ) -> None:

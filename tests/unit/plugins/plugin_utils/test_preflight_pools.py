@@ -56,6 +56,7 @@ def test_an_address_with_several_members_needs_the_port() -> None:
     assert found({"ansible_host": "10.0.0.1", "rollout_member_port": "81"}, *members) == "b"
 
 
+@pytest.mark.case(39)
 @pytest.mark.parametrize(
     ("given", "name"),
     [("b", "b"), ("10.0.0.1:81", "b"), ("[2001:db8::1]:80", "six"), ("2001:db8::1", "six"), ("10.0.0.9", "nine")],
@@ -65,6 +66,7 @@ def test_a_member_may_be_given_by_its_name_or_by_its_address(given: str, name: s
     assert found({"rollout_member": given}, *members) == name
 
 
+@pytest.mark.case(1)
 def test_what_is_there_is_named_when_nothing_fits() -> None:
     with pytest.raises(UnknownMember, match=r"webb1 is not a member .* on lb1, which has a \(10.0.0.1:80\)"):
         found({"rollout_member": "webb1"}, member("a"))
@@ -74,6 +76,7 @@ def test_what_is_there_is_named_when_nothing_fits() -> None:
         found({"rollout_member_port": "http"}, member("a"))
 
 
+@pytest.mark.case(31)
 def test_one_member_under_two_names_is_refused() -> None:
     with pytest.raises(Refused, match=r"a and b of the pool 'shop' on lb1 are both 10.0.0.1:80"):
         preflight._refuse_twins("lb1", pool(member("a"), member("b")))
@@ -89,6 +92,7 @@ def read(one: Pool, lasting: str = "") -> Reply:
 PLACES = {"lb1": Place("lb1", 0), "lb2": Place("lb2", 0)}
 
 
+@pytest.mark.case(1)
 def test_pools_that_differ_are_shown_and_refused() -> None:
     replies = {
         "lb1": read(pool(member("a"), member("b", port=81))),
