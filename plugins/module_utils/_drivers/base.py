@@ -10,11 +10,18 @@ and waits for nothing but the balancer's own confirmation: waiting for emptiness
 and health, limits and undoing live above, in ``_pool_operations.py``, and are
 the same for every balancer.
 
-Every operation may raise ``Unreachable``, ``PermissionDenied`` and ``BadReply``.
-An operation that changes something first checks all names (``UnknownPool``,
-``UnknownMember``: nothing was changed), then changes, then reads back
-(``Refused`` when the state did not take). It returns only when the change holds
-in the process that serves now.
+Every operation may raise ``Unreachable``, ``PermissionDenied`` and ``BadReply``;
+one that takes a pool or members also ``UnknownPool`` and ``UnknownMember``, before
+anything is changed; and one that reads the configuration ``InvalidConfiguration``.
+An operation that changes something first checks all names, then changes, then reads
+back: ``Refused`` when the state did not take or the balancer says no,
+``ChangedByOther`` when somebody else is at work. It returns only when the change
+holds in the process that serves now. What was true before an operation that raises
+may be true by halves after it; the layer above then applies what was before.
+
+Cost is counted in looks (one question to the balancer, milliseconds) and changes (a
+look or two more; where a balancer knows only its configuration, one reload for all
+members named together). ``docs/add-a-balancer.md`` has all of this as one table.
 """
 
 from __future__ import annotations
@@ -88,23 +95,26 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def capabilities(self) -> Capabilities:
-        """What it can do; read from the balancer, changes nothing."""
+        """What it can do in the version that runs; one look, changes nothing."""
 
     @abc.abstractmethod
     def check_rights(self) -> None:
-        """Raise ``PermissionDenied`` unless every other operation is allowed. Changes nothing."""
+        """Raise ``PermissionDenied`` unless every other operation is allowed; one look, changes nothing."""
 
     @abc.abstractmethod
     def identity(self) -> str:
-        """Name the process that serves now. Cheap: it is asked on every sample."""
+        """Name the process that serves now: another name means that our changes may be undone. One cheap look."""
 
     @abc.abstractmethod
     def pools(self) -> Sequence[str]:
-        """The names of all pools."""
+        """The names of all pools; one look."""
 
     @abc.abstractmethod
     def read(self, pool: str) -> Pool:
-        """The pool now, in flight summed over this process and all that are leaving."""
+        """The pool now, in flight summed over this process and all that are leaving; one look at each.
+
+        What is in flight is never too low, or the notes of ``capabilities`` say so.
+        """
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
         """How busy these members are, at the least cost. Emptiness is confirmed by ``read``."""
@@ -129,11 +139,17 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def drain(self, pool: str, names: Sequence[str]) -> None:
-        """No new work for these members, but for clients tied to them. What is in flight goes on."""
+        """No new work for these members, but for clients tied to them. What is in flight goes on.
+
+        Before: any state. After: draining, in every balancer process that takes new work. One change.
+        """
 
     @abc.abstractmethod
     def hold_out(self, pool: str, names: Sequence[str]) -> None:
-        """No new work at all for these members. What is in flight goes on."""
+        """No new work at all for these members. What is in flight goes on.
+
+        Before: any state. After: out. One change.
+        """
 
     @abc.abstractmethod
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
@@ -143,20 +159,29 @@ class Driver(abc.ABC):
 
         Before: held out or draining. After: draining, and ``health`` is down
         until the balancer's own checks have passed again. A member without a
-        check is draining and ``unchecked``.
+        check is draining and ``unchecked``. One change.
         """
 
     def lift(self, pool: str, names: Sequence[str]) -> None:
-        """Bring up members in service that are down though nothing would ever find them up; others stay as they are."""
+        """Bring up members in service that are down though nothing would ever find them up; others stay as they are.
+
+        Before: ready. After: the same, and up where it was stuck. One look, and a change where one was.
+        """
         return
 
     @abc.abstractmethod
     def put_back(self, pool: str, names: Sequence[str]) -> None:
-        """New work for these members from now on. The caller has seen to their health."""
+        """New work for these members from now on. The caller has seen to their health.
+
+        Before: draining or out, and healthy. After: ready, at the weight they have. One change.
+        """
 
     @abc.abstractmethod
     def weigh(self, pool: str, weights: Mapping[str, int]) -> None:
-        """Set members' weights."""
+        """Set members' weights; raises ``BadInput`` for one that is out of range.
+
+        Before: any state. After: the same at these weights. One change.
+        """
 
     def save(self, pool: str, names: Sequence[str]) -> None:
         """Make it outlive a reload and a restart that we hold these members out, where this balancer can.
@@ -179,7 +204,10 @@ class Driver(abc.ABC):
 
     @abc.abstractmethod
     def cut(self, pool: str, names: Sequence[str]) -> int:
-        """End what is in flight on these members now; returns how much that was."""
+        """End what is in flight on these members now; returns how much that was. Raises ``Refused`` where it cannot.
+
+        Before: out or draining. After: the same, and what was in flight is on its end. One change.
+        """
 
     def exchange(
         self,
