@@ -24,7 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     InvalidConfiguration,
     RolloutError,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import replies
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import config, persist, replies
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.edits import edit
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.tokens import decode, encode
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.upstreams import Server, Settings, of_text
@@ -65,6 +65,39 @@ def nginx_editor(data: bytes) -> None:
 
 def _servers(text: str, context: str) -> list[Server]:
     return [server for upstream in of_text(text, context=context).upstreams for server in upstream.servers]
+
+
+def haproxy_editor(data: bytes) -> None:
+    """A configuration is refused, or our mark is all that comes and goes, on the lines that were meant."""
+    if not data:
+        return
+    text = config.decode(data[1:])
+    if config.encode(text) != data[1:]:
+        raise AssertionError("the text is not the bytes")
+    try:
+        persist.state_file([text], "shop")
+    except persist.NotKept:
+        pass
+    try:
+        before = config.server_lines({"f": text}, "shop")
+        if not before:
+            return
+        name = list(before)[data[0] % len(before)]
+        held = config.edit({"f": text}, "shop", {name: True}).get("f", text)
+        back = config.edit({"f": held}, "shop", {name: False}).get("f", held)
+    except InvalidConfiguration:
+        return
+    after = config.server_lines({"f": held}, "shop")
+    if not all(line.ours for line in after[name]) or list(before) != list(after):
+        raise AssertionError("a server was not held out, or became another")
+    for other in before:
+        if other != name and before[other] != after[other]:
+            raise AssertionError("another server was changed")
+    without = [line.place for line in before[name] if line.ours]
+    if held.count(config.MARK) - text.count(config.MARK) != len(before[name]) - len(without):
+        raise AssertionError("something beside the mark was written")
+    if not without and back != text:
+        raise AssertionError("it does not come back as it was")
 
 
 def haproxy_replies(data: bytes) -> None:
@@ -162,6 +195,7 @@ def apache_manager(data: bytes) -> None:
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "apache_manager": apache_manager,
     "commands": commands,
+    "haproxy_editor": haproxy_editor,
     "haproxy_replies": haproxy_replies,
     "nginx_editor": nginx_editor,
 }

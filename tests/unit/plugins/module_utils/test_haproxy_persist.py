@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,7 @@ def test_another_programs_command_line_is_not_believed() -> None:
     with pytest.raises(persist.NotKept, match="relative"):
         persist.configurations(["haproxy", "-f", "haproxy.cfg"], "")
     assert persist.configurations(["haproxy", "-f", "haproxy.cfg"], "/etc") == ["/etc/haproxy.cfg"]
+    assert persist.configurations(["haproxy", "-f", "/a", "-W", "--", "/b", "/c", ""], "/") == ["/a", "/b", "/c"]
 
 
 def test_a_file_keeps_its_rights(tmp_path: Path) -> None:
@@ -62,3 +64,26 @@ def test_a_file_keeps_its_rights(tmp_path: Path) -> None:
     assert path.read_text() == "2\n"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["state"]
+
+
+def test_another_program_is_not_taken_for_haproxy() -> None:
+    with pytest.raises(persist.NotKept, match="command line"):
+        persist.launch_of(os.getpid())
+
+
+def test_files_of_another_file_system_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    own = tmp_path / "haproxy.cfg"
+    own.write_text("global\n")
+    persist.Launch(os.getpid(), (), (str(own),)).refuse_other_files()
+    with pytest.raises(persist.NotKept, match="cannot be told"):
+        persist.Launch(2**22 + 1, (), (str(own),)).refuse_other_files()
+
+
+def test_a_candidate_is_tested_beside_the_file_and_nothing_is_left(tmp_path: Path) -> None:
+    """The program of this process stands for HAProxy: it takes no `-c -f`, and says so."""
+    own = tmp_path / "haproxy.cfg"
+    own.write_text("global\n")
+    launch = persist.Launch(os.getpid(), ("haproxy", "-L", "me"), (str(own),))
+    assert "exit code" in launch.complaint({str(own): "global\n# new\n"})
+    assert [path.name for path in tmp_path.iterdir()] == ["haproxy.cfg"]
+    assert own.read_text() == "global\n"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,3 +116,28 @@ def test_what_would_not_last_is_refused_or_said() -> None:
         preflight._lasting(settings(), PLACES, replies)
     assert preflight._lasting(settings(rollout_lasting="accept"), PLACES, replies) == ["lb2: A reload undoes it"]
     assert preflight._lasting(settings(), PLACES, {name: read(pool(member("a"))) for name in PLACES}) == []
+
+
+def layers(*pools: dict[str, str]) -> Settings:
+    return settings(
+        rollout_pools=[{"balancers": "lb", **each} for each in pools], rollout_pool="", rollout_balancers=""
+    )
+
+
+def test_a_server_that_follows_one_of_the_same_rollout_is_refused() -> None:
+    tracking = replace(member("t1"), detail={"tracked_by": "shop/web1"})
+    pools = {"lb (shop)": pool(member("web1")), "lb (api)": Pool("api", "1@2", (tracking,))}
+    places = {"lb (shop)": Place("lb", 0), "lb (api)": Place("lb", 1)}
+    names = {"web1": {"lb (shop)": "web1", "lb (api)": "t1"}}
+    with pytest.raises(BadInput, match=r"t1 of the pool 'api' on lb tracks shop/web1 .*Leave api out of rollout_pools"):
+        preflight._refuse_trackers(places, pools, names)
+    preflight._refuse_trackers({**places, "lb (shop)": Place("other", 0)}, pools, names)
+
+
+def test_one_host_may_have_two_haproxys_with_a_pool_of_one_name() -> None:
+    places = preflight.find_places(
+        layers({"pool": "shop", "socket": "/run/a.sock"}, {"pool": "shop", "socket": "/run/b.sock"}), [["lb"], ["lb"]]
+    )
+    assert list(places) == ["lb (shop)", "lb (shop, /run/b.sock)"]
+    with pytest.raises(BadInput, match="names the pool 'shop' on lb twice"):
+        preflight.find_places(layers({"pool": "shop"}, {"pool": "shop"}), [["lb"], ["lb"]])
