@@ -229,6 +229,7 @@ class Settings:
     container_keep: int = setting(whole(2, 1000), 5)
 
     batches: tuple[Amount, ...] = setting(amounts, (Amount(1, False), Amount(25, True)))
+    join_batches: bool = setting(boolean, False)
     floor: Amount = setting(floor, Amount(50, True))
     floor_wait: float = setting(number(0), 60.0)
 
@@ -330,6 +331,13 @@ class Settings:
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
+        for name, value in (("rollout_look_seconds", self.look_seconds), ("rollout_ramp", self.ramp)):
+            if self.join_batches and value:
+                raise BadInput(
+                    f"{name} is set, and so is rollout_join_batches, which leaves no time between a batch that comes "
+                    "back and the next one.",
+                    "Leave one of them out.",
+                )
         if self.health_timeout <= max(self.health_seconds, (self.health_successes - 1) * self.health_interval):
             raise BadInput(
                 "rollout_health_timeout is too short for rollout_health_seconds, or for rollout_health_successes "

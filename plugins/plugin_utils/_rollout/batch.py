@@ -13,7 +13,7 @@ host that is lost.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
@@ -30,6 +30,12 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet im
     Fleet,
     health_params,
     warm_up_params,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined import (
+    are_back,
+    floor_forbids,
+    places_to_join,
+    waiting_members,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
@@ -56,6 +62,7 @@ class Batch:
 
     hosts: tuple[str, ...]
     back: bool  # to the release each member had before
+    alone: bool = False  # put back at once, also where that could be one change with the next drain
 
     def release(self, member: MemberRecord, record: Record) -> str | None:
         stays = self.back or record.strategy == MAINTAIN
@@ -81,32 +88,79 @@ class Phases:
     # -- drain ------------------------------------------------------------------
 
     def drain(self) -> Outcome:
-        """No new work for the batch on any balancer, and nothing in flight any more."""
+        """No new work for the batch on any balancer, and nothing in flight any more.
+
+        An earlier batch that waits for it is put back by the same change; whatever goes wrong, it is put back.
+        """
+        waiting = waiting_members(self.record, self.batch.hosts)
         if self.record.stop and not self.batch.back:
-            return Outcome("not started: the rollout has stopped")
+            returned = self._put_back_alone(waiting)
+            return Outcome(f"{returned}not started: the rollout has stopped", changed=bool(returned))
         hosts = list(self.batch.hosts)
         since = self.record.now()
         for member in self.members():
             member.out_at = member.out_at if member.out_at is not None else since
         self.record.save()
         self.fleet.revive()
-        replies = self._drain(hosts, keep_floor=True)
+        replies = self._drain(hosts, keep_floor=True, waiting=waiting)
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
         self._note_reloads("drain", replies)
         for balancer, reply in replies.items():
             self._note_before(balancer, reply)
+        words = ""
+        if waiting:
+            if are_back(replies, self._joining()):
+                words = self._note_joined(waiting, replies, since)
+            else:
+                words = self._put_back_alone(waiting)
+                if floor_forbids(failed):
+                    self.undo(
+                        self.members(), {name: each.result["before"] for name, each in replies.items() if each.ok}
+                    )
+                    after = self.drain()
+                    return replace(after, message=words + after.message, changed=True)
         if failed:
-            return self._undo_drain(hosts, replies, failed)
+            outcome = self._undo_drain(hosts, replies, failed)
+            return replace(outcome, message=words + outcome.message, changed=bool(words))
         self._note_drained(replies, since)
-        message = f"{', '.join(hosts)} drained in {self.record.now() - since:.2f} s"
+        message = f"{words}{', '.join(hosts)} drained in {self.record.now() - since:.2f} s"
         cut = sum(member.cut for member in self.members())
         if cut:
             message += f", {cut} cut at the limit"
         self.record.event("drain", hosts, since, message)
         return Outcome(message, changed=any(reply.changed for reply in replies.values()))
 
-    def _drain(self, hosts: Sequence[str], keep_floor: bool) -> dict[str, Reply]:
+    def _joining(self) -> list[str]:
+        """The places whose next change puts back those that wait, and drains this batch."""
+        return [name for name in self.fleet.layers[0] if self.record.place(name).by_reload]
+
+    def _put_back_alone(self, members: Sequence[MemberRecord]) -> str:
+        """Members that waited for a drain that does not come go back by themselves; what is to be said of it."""
+        if not members:
+            return ""
+        batch = Batch(tuple(member.host for member in members), back=False, alone=True)
+        return Phases(self.settings, self.remote, self.record, batch, self.check).put_back().message + "; "
+
+    def _note_joined(self, members: Sequence[MemberRecord], replies: Mapping[str, Reply], since: float) -> str:
+        """Those that waited serve again, from the moment of the change on."""
+        after = [
+            float(reply.result["exchanged_after"]) for reply in replies.values() if "exchanged_after" in reply.result
+        ]
+        at = min(self.record.now(), since + max(after, default=0.0))
+        if self.record.first_new_at is None:
+            self.record.first_new_at = since
+        for member in members:
+            member.out_seconds += max(0.0, at - (member.out_at if member.out_at is not None else at))
+            member.out_at = None
+            member.state = "finished"
+        message = f"{', '.join(member.host for member in members)} in service by the same reload"
+        self.record.event("put back", [member.host for member in members], since, message)
+        return message + "; "
+
+    def _drain(self, hosts: Sequence[str], keep_floor: bool, waiting: Sequence[MemberRecord] = ()) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last."""
+        settings = self.settings_before([member.host for member in waiting])
+        returning = {name: settings[name] for name in self._joining() if name in settings}
         limit = self.settings.floor_wait + self.settings.session_grace + self.settings.longest_drain
         replies: dict[str, Reply] = {}
         for places in self.fleet.layers:
@@ -116,6 +170,7 @@ class Phases:
                 limit,
                 places=places,
                 keep_floor=keep_floor,
+                returning=returning if places == self.fleet.layers[0] else None,
                 wait_for_floor=self.settings.floor_wait,
                 session_grace=self.settings.session_grace,
                 timeout=self.settings.drain_timeout,
@@ -346,7 +401,13 @@ class Phases:
             return Outcome("nothing to put back")
         since = self.record.now()
         hosts = [member.host for member in members]
-        replies = self._return(hosts)
+        asked = self.settings.join_batches and not self.batch.back and not self.batch.alone
+        later = places_to_join(self.record, self.batch.hosts, asked)
+        replies = self._return(hosts, [name for name in self.record.balancers if name not in later])
+        if later:
+            if all(reply.ok for reply in replies.values()) and not self._do_badly(members, replies):
+                return Outcome(f"{', '.join(hosts)} wait for the reload that drains the next batch")
+            replies.update(self._return(hosts, later))
         self._note_reloads("put back", replies)
         problems = self._balancers_that_failed("put back", replies)
         stuck = [name for name in self.record.balancers if name not in replies or not replies[name].ok]
@@ -368,10 +429,22 @@ class Phases:
         changed = any(reply.changed for reply in replies.values())
         return Outcome(str(problems[0]) if problems else message, changed, problems[0] if problems else None)
 
-    def _return(self, hosts: Sequence[str]) -> dict[str, Reply]:
-        """Put back on one layer after the other, innermost first; a layer that fails is the last."""
+    def _do_badly(self, members: Sequence[MemberRecord], replies: Mapping[str, Reply]) -> bool:
+        """Whether any balancer's look at one of them failed."""
+        looks = [
+            look
+            for name, reply in replies.items()
+            for look in self.fleet.by_host(name, reply.result.get("members", {})).values()
+        ]
+        return any(look.get("look") == "fail" for look in looks)
+
+    def _return(self, hosts: Sequence[str], chosen: Sequence[str]) -> dict[str, Reply]:
+        """Put back on one layer after the other of these places, innermost first; a layer that fails is the last."""
         replies: dict[str, Reply] = {}
-        for places in reversed(self.fleet.layers):
+        for layer in reversed(self.fleet.layers):
+            places = [name for name in layer if name in chosen]
+            if not places:
+                continue
             look = {
                 # Of the whole layer: its balancers share them.
                 "requests": -(-self.settings.look_requests // len(places)),

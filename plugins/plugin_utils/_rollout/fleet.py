@@ -98,12 +98,13 @@ class Fleet:
         settings: Mapping[str, Mapping[str, Any]] | None = None,
         places: Iterable[str] | None = None,
         keep_floor: bool = False,
+        returning: Mapping[str, Mapping[str, Any]] | None = None,
         **params: Any,
     ) -> dict[str, Call]:
         """The call that each place gets for these members, under its own names for them.
 
         ``settings`` differ by place; where they are given, only the places among them are called. With
-        ``keep_floor`` each place is given its own.
+        ``keep_floor`` each place is given its own. ``returning`` are settings of other members, by place.
         """
         chosen = list(hosts)
         calls = {}
@@ -115,7 +116,9 @@ class Fleet:
                 own["settings"] = settings[place]
             if keep_floor:
                 own["floor"] = self.record.place(place).floor
-            calls[place] = self.call(place, operation, limit, {**own, **params})
+            if returning and place in returning:
+                own.update(returning=returning[place], wait_for_floor=0)
+            calls[place] = self.call(place, operation, limit, {**params, **own})
         return calls
 
     def run(self, calls: Mapping[str, Call]) -> dict[str, Reply]:

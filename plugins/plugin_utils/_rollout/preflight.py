@@ -99,6 +99,12 @@ def preflight(
     ]
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
     _set_floors(settings, plan, places, pools)
+    for name in seen:
+        places[name].by_reload = not replies[name].result["capabilities"]["runtime_changes"]
+    if settings.join_batches and not any(each.by_reload and not each.layer for each in places.values()):
+        notes.append(
+            "rollout_join_batches makes no difference: no balancer of the outermost pool is reloaded for a change"
+        )
     method_of(settings).refuse(settings, plan, infos)
     serving = [each.name for each in candidates if each.in_service and each.healthy]
     outside_well = outside.before(settings, serving, notes) if plan.batches else None

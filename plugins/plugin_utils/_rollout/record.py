@@ -42,6 +42,7 @@ class Place:
     host: str  # the balancer's name in the inventory
     layer: int = 0  # which of the settings' layers it is of; 0 is the outermost
     floor: int = 0  # members that stay in service there
+    by_reload: bool = False  # each change of it is a reload
 
 
 @dataclass
