@@ -77,3 +77,35 @@ def test_a_version_that_never_gets_healthy_is_rolled_back(rig: Rig) -> None:
     assert rig.current() == rig.all_on(FIRST)
     assert rig.in_service() == set(rig.hosts)
     assert watch.least == 4
+
+
+@pytest.mark.parametrize("way", ["archive", "tasks"])
+def test_joined_batches_take_one_reload_less_each(rig: Rig, way: str) -> None:
+    """N + 1 reloads for N batches, however the members are upgraded, and never more than a batch out."""
+    how = rig.archive("2.0")
+    if way == "tasks":
+        rig.lay_out("2.0")
+        tasks = rig.folder / "upgrade.yml"
+        tasks.write_text(
+            "- ansible.builtin.file: {src: 'releases/{{ rollout_release }}', dest: /opt/shop/current, state: link}\n"
+            "- ansible.builtin.systemd_service: {name: shop.service, state: restarted}\n",
+            encoding="utf-8",
+        )
+        how = {
+            "rollout_version": "2.0",
+            "rollout_upgrade_tasks": str(tasks),
+            "rollout_health_version_key": "version",
+        }
+    before = reloads_in(rig, "lb1")
+    with rig.watch() as watch, rig.load(rate=150) as load:
+        run = rig.rollout(how, rollout_batches=[2], rollout_join_batches=True)
+    assert run.rc == 0, str(run)
+    reloads = reloads_in(rig, "lb1") - before
+    assert reloads == 4
+    assert run.report["balancers"]["reloads"] == {"lb1": reloads}
+    load.assert_nothing_lost(closed_idle=IDLE_A_RELOAD * reloads)
+    assert rig.current() == rig.all_on("2.0")
+    assert rig.in_service() == set(rig.hosts)
+    assert watch.least == 4
+    assert {member["state"] for member in run.report["members"].values()} == {"finished"}
+    assert {member["look"] for host, member in run.report["members"].items() if host not in ("web5", "web6")} == {""}

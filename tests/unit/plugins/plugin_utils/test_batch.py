@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    FloorBroken,
     Refused,
     RolloutError,
     TimedOut,
@@ -50,7 +51,10 @@ class FakeRemote:
         if error is not None:
             return Reply(host, error=error)
         answer: Callable[..., dict[str, Any]] = getattr(self, "_" + call.operation, lambda *_: {"changed": True})
-        result = answer(host, call.params)
+        try:
+            result = answer(host, call.params)
+        except RolloutError as refusal:
+            return Reply(host, error=refusal)
         if host in self.identities:
             before, after = self.identities[host].pop(0), self.identities[host].pop(0)
             result.update(identity_before=before, identity=after)
@@ -60,8 +64,11 @@ class FakeRemote:
         before = {name: {"admin": self.admin[balancer, name], "weight": 7} for name in params["members"]}
         for name in params["members"]:
             self.admin[balancer, name] = "out"
+        for name, setting in params.get("returning", {}).items():
+            self.admin[balancer, name] = setting["admin"]
         return {
             "changed": True,
+            **({"exchanged_after": 0.0} if "returning" in params else {}),
             "before": before,
             "return_to": before,
             "members": {name: {"cut": 0} for name in before},
@@ -516,3 +523,107 @@ def test_a_maintained_member_that_does_badly_under_traffic_is_taken_out_again(
     assert not remote.in_service("web1")
     assert remote.in_service("web2")
     assert record.members["web1"].out_at is not None
+
+
+# --- joined batches ---
+
+
+@pytest.fixture
+def joining(settings: Settings, record: Record) -> Settings:
+    """Both balancers reload for each change, and the user gives up the look between batches."""
+    record.places = {name: Place(name, 0, 1, by_reload=True) for name in BALANCERS}
+    return replace(settings, join_batches=True)
+
+
+def test_a_batch_goes_back_with_the_drain_of_the_next(joining: Settings, remote: FakeRemote, record: Record) -> None:
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "healthy", "web2": "healthy", "web3": "untouched"}
+    assert remote.ran("pool_put_back") == []
+    run_batch(phases(joining, remote, record, "web3"))
+    assert states(record) == dict.fromkeys(MEMBERS, "finished")
+    assert all(remote.in_service(name) for name in MEMBERS)
+    ready = {"admin": "ready", "weight": 7}
+    assert [call.params.get("returning") for _host, call in remote.calls if call.operation == "pool_drain"] == [
+        None,
+        None,
+        {"web1": ready, "web2": ready},
+        {"web1": ready, "web2": ready},
+    ]
+    assert remote.ran("pool_put_back") == list(BALANCERS)  # the last batch
+    assert record.members["web1"].out_at is None
+
+
+def test_only_balancers_that_reload_wait(joining: Settings, remote: FakeRemote, record: Record) -> None:
+    record.places["lb1"].by_reload = False
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    assert remote.ran("pool_put_back") == ["lb1"]
+    assert remote.admin["lb1", "web1"] == "ready"
+    assert remote.admin["lb2", "web1"] == "out"
+    run_batch(phases(joining, remote, record, "web3"))
+    assert all(remote.in_service(name) for name in MEMBERS)
+    returning = [host for host, call in remote.calls if call.params.get("returning")]
+    assert returning == ["lb2"]
+
+
+def test_a_member_that_does_badly_on_one_balancer_does_not_wait_on_the_other(
+    joining: Settings, remote: FakeRemote, record: Record
+) -> None:
+    record.places["lb1"].by_reload = False
+    remote.looks["web1"] = "fail"
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    assert states(record) == {"web1": "failed", "web2": "finished", "web3": "untouched"}
+    assert record.stop is not None
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_batch_that_waited_is_put_back_whatever_becomes_of_the_next(
+    joining: Settings, remote: FakeRemote, record: Record, back: bool
+) -> None:
+    """The next drain fails on one balancer, after it let them in, or before."""
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    remote.errors["lb2", "pool_drain"] = TimedOut("Still in flight.", returned=back)
+    phases(joining, remote, record, "web3").drain()
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "untouched"}
+    assert record.stop is not None
+    assert record.stop.phase == "drain"
+    assert remote.in_service("web3")
+    assert remote.ran("pool_put_back") == (["lb1"] if back else ["lb1", "lb2", "lb1"])
+
+
+def test_a_batch_that_waited_is_put_back_after_a_stop(joining: Settings, remote: FakeRemote, record: Record) -> None:
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    record.halt("witness", Refused("too many failed requests"), [])
+    outcome = phases(joining, remote, record, "web3").drain()
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "untouched"}
+    assert "web1, web2 in service; not started" in outcome.message
+    assert "pool_drain" not in [call.operation for _host, call in remote.calls[-2:]]
+
+
+def test_a_floor_that_is_waited_for_keeps_no_healthy_batch_out(
+    joining: Settings, remote: FakeRemote, record: Record
+) -> None:
+    """The exchange is refused at once; then the batch goes back by itself, and the next drain may wait."""
+    run_batch(phases(joining, remote, record, "web1", "web2"))
+    waits: list[float] = []
+    answer = remote._pool_drain
+
+    def drain(balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        waits.append(params["wait_for_floor"])
+        if balancer == "lb2" and "returning" in params:
+            raise FloorBroken("The floor would break.", returned=False)
+        return answer(balancer, params)
+
+    remote._pool_drain = drain  # type: ignore[method-assign]
+    phases(joining, remote, record, "web3").drain()
+    assert record.stop is None
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "drained"}
+    assert waits == [0, 0, 60.0, 60.0]
+    assert record.members["web3"].before == {name: {"admin": "ready", "weight": 7} for name in BALANCERS}
+
+
+def test_batches_go_their_own_way_when_it_is_not_asked_for(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    record.places = {name: Place(name, 0, 1, by_reload=True) for name in BALANCERS}
+    run_batch(phases(settings, remote, record, "web1", "web2"))
+    assert states(record)["web1"] == "finished"
