@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration methods molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods molecule test core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -79,6 +79,9 @@ docs: setup-python ## Write docs/conformance.md anew from the markers of the tes
 
 integration: setup ## The collection on the hosts of the lab
 	@pytest -q tests/lab tests/integration $(ARGS)
+
+fleets: setup ## Ten rollouts behind every kind of fleet, under load: HAProxy, nginx and both; ZERODROP_ROLLOUTS=10
+	@ZERODROP_FLEETS=1 pytest -q tests/integration/test_fleets.py $(ARGS)
 
 methods: setup ## The ready upgrade methods, all their tests on the hosts of the lab
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py $(ARGS)

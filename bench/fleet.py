@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import lab
 from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import operation
+from lab.balancers import Server
+from lab.namespaces import root_of
 from lab.probes import http_status
 
 from .scenario import Scenario
-from .watch import look, roots
+from .watch import eyes, look
 from .ways.base import PORT, UNIT
 
 # A run goes to the one or to the other, whichever the fleet has not.
 VERSIONS = ("2.0", "3.0")
+# Of the same Debian as the HAProxy.
+NGINX = "1.22"
 
 
 class NotRestored(Exception):
@@ -25,13 +30,14 @@ def description(scenario: Scenario) -> lab.Description:
     """The balancers' configuration is one for all ways: checks every 100 ms, nothing repeated."""
     return lab.Description(
         prefix="bench",
+        nginx=NGINX if scenario.nginx else None,
         members=scenario.members,
         balancers=scenario.balancers,
         check_inter_ms=100,
         check_rise=2,
         check_fall=2,
         # The interval would be the checks' limit too, and a busy machine does not always answer in 100 ms.
-        pool_lines=("timeout check 2s",),
+        pool_lines=() if scenario.nginx else ("timeout check 2s",),
     )
 
 
@@ -60,10 +66,10 @@ def versions(up: lab.Lab) -> dict[str, str]:
 
 def in_service(up: lab.Lab, seconds: float) -> Sequence[str]:
     """Wait until all are; the members that are not after it."""
-    balancers = roots(up)
+    balancers = eyes(up)
     deadline = time.monotonic() + seconds
     while True:
-        out = look(balancers, up.description.pool).out
+        out = look(balancers).out
         if not out or time.monotonic() > deadline:
             return sorted(out)
         time.sleep(0.1)
@@ -71,7 +77,6 @@ def in_service(up: lab.Lab, seconds: float) -> Sequence[str]:
 
 def restore(up: lab.Lab, version: str) -> None:
     """After a run that left members out or on two versions: all on one, healthy and in service."""
-    pool = up.description.pool
     for host in up.members:
         link = up.files(host) / "shop" / ".restored"
         link.unlink(missing_ok=True)
@@ -83,9 +88,12 @@ def restore(up: lab.Lab, version: str) -> None:
         if time.monotonic() > deadline:
             raise NotRestored("a member does not get healthy")
         time.sleep(0.1)
+    servers = [Server(host.name, host.address) for host in up.members]
     for balancer in up.balancers:
-        for host in up.members:
-            up.ask(balancer, f"set server {pool}/{host.name} state ready")
+        root = root_of(balancer)
+        if root is None:
+            raise NotRestored(f"{balancer.name} is down")
+        up.generation(balancer).restore(root, up.description, servers, partial(up.exec, balancer))
     out = in_service(up, 20)
     if out:
         raise NotRestored(f"still out of service: {', '.join(out)}")

@@ -146,6 +146,7 @@ class Floor:
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self.plan = plan
         self.addresses: dict[str, str] = {**plan["balancers"], **plan["members"]}
+        self.programs: Mapping[str, str] = plan["programs"] or {"drain": COMMON + DRAIN, "return": COMMON + RETURN}
 
     def start(self, host: str, program: str, parameters: Mapping[str, Any]) -> subprocess.Popen[str]:
         remote = shlex.join(["/usr/bin/python3", "-S", "-E", "-s", "-c", program, json.dumps(parameters)])
@@ -173,6 +174,12 @@ class Floor:
         self.finish(host, self.start(host, "", {}))
 
     def balancer(self, batch: Iterable[str]) -> dict[str, Any]:
+        if self.plan["nginx_config"]:
+            return {
+                "config": self.plan["nginx_config"],
+                "addresses": [f"{self.plan['members'][name]}:{self.plan['port']}" for name in batch],
+                "limit": self.plan["limit"],
+            }
         return {
             "socket": self.plan["socket"],
             "pool": self.plan["pool"],
@@ -184,7 +191,7 @@ class Floor:
         parameters = self.balancer(batch)
 
         def one(host: str) -> None:
-            self.finish(host, self.start(host, COMMON + DRAIN, parameters))
+            self.finish(host, self.start(host, self.programs["drain"], parameters))
 
         at_once({host: lambda h=host: one(h) for host in self.plan["balancers"]})  # type: ignore[misc]
 
@@ -198,7 +205,7 @@ class Floor:
                 self.finish(host, process)
                 raise StepFailed(f"{host}: said nothing")
         parameters = self.balancer(batch)
-        balancers = {host: self.start(host, COMMON + RETURN, parameters) for host in self.plan["balancers"]}
+        balancers = {host: self.start(host, self.programs["return"], parameters) for host in self.plan["balancers"]}
         try:
             for host, process in members.items():
                 self.finish(host, process)

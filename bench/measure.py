@@ -20,7 +20,7 @@ from . import fleet, machine
 from .load import under_load
 from .outage import most_out, seconds_out
 from .scenario import Scenario
-from .watch import roots, watching
+from .watch import eyes, watching
 from .ways import Command, Run, Way
 
 LIMIT = 600.0
@@ -72,11 +72,10 @@ def measure(
     try:
         run = Run(up, scenario, releases[version], directory, sockets, peers, settings or {})
         command = way.command(run)
-        balancers = roots(up)
         urls = [f"http://{host.address}/" for host in up.balancers]
         with (
             under_load(urls, RATE, scenario.slow, directory) as counts,
-            watching(balancers, up.description.pool) as samples,
+            watching(eyes(up)) as samples,
         ):
             time.sleep(_BEFORE)
             seconds, code = _time(command, directory)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lab.inventory import SSH_OPTIONS
 
+from .. import floor_nginx
 from .base import BASE, INTERVAL, PORT, SOCKET, SUCCESSES, UNIT, Command, Run, Way
 
 _PROGRAM = Path(__file__).parent.parent / "floor.py"
@@ -31,10 +32,12 @@ def command(run: Run) -> Command:
         ],
         "socket": SOCKET,
         "pool": run.up.description.pool,
+        "nginx_config": f"/etc/nginx/conf.d/upstream-{run.up.description.pool}.conf" if run.scenario.nginx else "",
         "base": BASE,
         "version": run.release.version,
         "unit": UNIT,
         "port": PORT,
+        "programs": {"drain": floor_nginx.DRAIN, "return": floor_nginx.RETURN} if run.scenario.nginx else {},
         "successes": SUCCESSES,
         "interval": INTERVAL,
         "limit": 60,

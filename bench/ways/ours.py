@@ -15,7 +15,7 @@ def command(run: Run) -> Command:
             "rollout_service": "shop",
             "rollout_hosts": "shop",
             "rollout_balancers": "lb",
-            "rollout_driver": "haproxy",
+            "rollout_driver": run.up.description.generation.partition("-")[0],
             "rollout_pool": run.up.description.pool,
             "rollout_health_url": f"http://127.0.0.1:{PORT}/health",
             "rollout_upgrade_method": "archive",

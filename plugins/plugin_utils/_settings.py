@@ -331,7 +331,12 @@ class Settings:
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
-        for name, value in (("rollout_look_seconds", self.look_seconds), ("rollout_ramp", self.ramp)):
+        between = (
+            ("rollout_look_seconds", self.look_seconds),
+            ("rollout_outside_url", self.outside_url),
+            ("rollout_ramp", self.ramp),
+        )
+        for name, value in between:
             if self.join_batches and value:
                 raise BadInput(
                     f"{name} is set, and so is rollout_join_batches, which leaves no time between a batch that comes "

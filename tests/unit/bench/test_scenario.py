@@ -8,7 +8,7 @@ import pytest
 from bench import scenario
 
 
-@pytest.mark.parametrize("name", [*scenario.TABLE, "16x4-4lb-slow", "32x16"])
+@pytest.mark.parametrize("name", [*scenario.TABLE, "16x4-4lb-slow", "32x16", "16x4-2lb-nginx-slow"])
 def test_a_name_is_the_same_after_parsing(name: str) -> None:
     assert scenario.parse(name).name == name
 

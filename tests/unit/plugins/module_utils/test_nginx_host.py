@@ -197,6 +197,27 @@ def test_a_replaced_file_keeps_its_mode_and_owner_and_comes_back(tmp_path: Path)
     assert [one.name for one in tmp_path.iterdir()] == ["x.conf"]
 
 
+LABEL = b"system_u:object_r:httpd_config_t:s0\0"
+
+
+def test_a_replaced_file_keeps_its_selinux_label(tmp_path: Path) -> None:
+    path = tmp_path / "shop.conf"
+    path.write_text("old")
+    try:
+        os.setxattr(path, "security.selinux", LABEL)
+    except OSError as error:
+        pytest.skip(f"a label cannot be set here: {error.strerror}")
+    inode = path.stat().st_ino
+    replaced = files.Replaced()
+    replaced.write({str(path): b"old"}, {str(path): b"new"})
+    assert path.read_text() == "new"
+    assert path.stat().st_ino != inode
+    assert os.getxattr(path, "security.selinux") == LABEL
+    replaced.restore()
+    assert path.read_text() == "old"
+    assert os.getxattr(path, "security.selinux") == LABEL
+
+
 def test_a_file_that_somebody_else_changed_is_not_written_over(tmp_path: Path) -> None:
     first, second = tmp_path / "a", tmp_path / "b"
     first.write_bytes(b"old")
