@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,9 @@ class Nginx(Balancer):
                 stderr=errors,
             )
         wait_for(self._serves)
+        # Reloads are a tenth of a second apart, but the first may follow the start at once: no driver could tell the
+        # two generations apart by their age then.
+        time.sleep(0.1)
 
     def _serves(self) -> bool:
         assert self._process is not None
