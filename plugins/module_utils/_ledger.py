@@ -260,6 +260,7 @@ class Ledger:
         if not self.exists():
             yield None
             return
+        # pylint: disable-next=contextmanager-generator-missing-cleanup  # the transaction ends in a finally of its own
         with self._transaction("DEFERRED") as tables:
             yield tables
 
@@ -271,6 +272,7 @@ class Ledger:
         """
         if not _LACKING and not self.exists():
             self._make()
+        # pylint: disable-next=contextmanager-generator-missing-cleanup  # the transaction ends in a finally of its own
         with self._transaction("IMMEDIATE") as tables:
             yield tables
 

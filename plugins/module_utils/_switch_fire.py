@@ -13,6 +13,7 @@ puts back what the ledger says is safe and the balancer sees healthy.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -111,7 +112,7 @@ def switch_fire(
                 said = Switch(tables, params, opened, moment, clock or Clock()).act()
                 return {"changed": bool(said), "said": said}
         except RolloutError as error:
-            print(f"Try {attempt} of {_TRIES}: {error}", flush=True)
+            _say(f"Try {attempt} of {_TRIES}: {error}")
             sleep(_BETWEEN)
     message = f"The switch of {holder} could not do its work; what is out of service stays so."
     with ledger.change() as tables:
@@ -169,7 +170,7 @@ class Switch:
             self._tables.set_member(replace(entry, phase=phase, safe=True, at=self._now.wall))
         for line in said:
             self._tables.event(self._now.wall, int(self._params["number"]), self._holder, line)
-            print(line, flush=True)
+            _say(line)
         if said:
             self._tables.set_flag(FLAG, " ".join(said), self._now.wall)
         return said
@@ -239,3 +240,9 @@ class Switch:
         except RolloutError as error:
             return f"it does not answer well from here ({error.message})"
         return ""
+
+
+def _say(line: str) -> None:
+    """For the journal: systemd keeps what a unit writes."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

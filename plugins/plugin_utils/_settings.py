@@ -16,7 +16,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import PurePosixPath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
@@ -278,7 +278,7 @@ class Settings:
     max_failed_requests: int | None = setting(max_failed, None)
 
     @classmethod
-    def from_vars(cls, variables: Mapping[str, Any]) -> Settings:
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         """The settings among these variables; raises ``BadInput``.
 
         A variable that is empty or absent takes its default. A ``rollout_*``
@@ -451,10 +451,9 @@ class Rollback(Settings):
     rollback_batches: tuple[Amount, ...] = setting(amounts, ())
 
     @classmethod
-    def from_vars(cls, variables: Mapping[str, Any]) -> Rollback:
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         """As every strategy's. A member that fails returns to what it has now; the others stay on the old release."""
         settings = super().from_vars(variables)
-        assert isinstance(settings, Rollback)
         batches = settings.rollback_batches or settings.batches
         return replace(settings, batches=batches, on_failure="freeze", container_digest="")
 

@@ -31,14 +31,14 @@ def target(infos: Infos, named: str, last: Mapping[str, Any] | None) -> str:
     fitting = sorted(each for each in before if all(each in (i["release"], i.get("previous")) for i in infos.values()))
     if len(fitting) == 1:
         return fitting[0]
+    kept = kept_everywhere(infos)
     rows = "; ".join(
         f"{host} has {info['release'] or 'an unknown release'}, before it {info.get('previous') or 'nothing known'}"
         for host, info in infos.items()
     )
     raise Refused(
         f"It is not clear which release to go back to: {rows}.",
-        "Name it in rollout_rollback_to."
-        + (f" Kept everywhere: {', '.join(kept)}." if (kept := kept_everywhere(infos)) else ""),
+        "Name it in rollout_rollback_to." + (f" Kept everywhere: {', '.join(kept)}." if kept else ""),
     )
 
 

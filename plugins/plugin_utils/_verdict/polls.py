@@ -174,6 +174,7 @@ def _refusal(members: Sequence[Any], where: str) -> BadInput:
 
 
 def _wrong(member: Mapping[str, Any]) -> str:
+    # pylint: disable=unidiomatic-typecheck  # True is no count
     if member["arm"] not in ARMS:
         return f"arm must be canary or baseline, got {member['arm']!r}."
     for key in ("requests", "errors", "restarts"):

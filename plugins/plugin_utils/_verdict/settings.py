@@ -99,8 +99,8 @@ def _flag(params: Mapping[str, Any], key: str, default: bool) -> bool:
 def _setting(default: Any, check: Callable[[Mapping[str, Any], str, Any], Any]) -> Any:
     metadata = {"check": check, "default": default}
     if isinstance(default, Mapping):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=lambda: default, metadata=metadata)  # pylint: disable=invalid-field-call
+    return field(default=default, metadata=metadata)  # pylint: disable=invalid-field-call  # called in a dataclass below
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def fenced(folder: str, number: int = 1, holder: str = "a", phase: str = "draini
 
 
 def test_every_method_of_a_driver_is_known_to_look_or_to_change() -> None:
-    methods = {name for name, _ in inspect.getmembers(Driver, callable) if not name.startswith("_")}
+    methods = {name for name, _method in inspect.getmembers(Driver, callable) if not name.startswith("_")}
     assert methods == LOOKS | set(_fence._CHANGES)
 
 

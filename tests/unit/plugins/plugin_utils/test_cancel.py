@@ -21,7 +21,15 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
-from .test_batch import LOST, FakeRemote, phases, record, remote, settings, states  # noqa: F401 - fixtures
+from .test_batch import (  # pylint: disable=unused-import  # fixtures
+    LOST,
+    FakeRemote,
+    phases,
+    record,  # noqa: F401
+    remote,  # noqa: F401
+    settings,  # noqa: F401
+    states,
+)
 
 
 @pytest.mark.parametrize("ours", [True, False])
