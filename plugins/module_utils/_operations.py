@@ -42,6 +42,7 @@ OPERATIONS: Mapping[str, str] = {
     "health_probe": "_health",
     "member_info": "_member",
     "member_gate": "_member",
+    "access_log_read": "_access_log.read",
 }
 
 Operation = Callable[[Mapping[str, Any], bool], dict[str, Any]]
