@@ -51,7 +51,8 @@ def compiled(log_format: str) -> tuple[re.Pattern[str], dict[str, int]]:
             f"The log format has no {', '.join('$' + name for name in missing)}, found {log_format!r}.",
             f"Without them no request can be told from another. Use: log_format rollout '{FORMAT}';",
         )
-    parts, groups, end = ["^"], {}, 0
+    parts, end = ["^"], 0
+    groups: dict[str, int] = {}
     for match in _VARIABLE.finditer(log_format):
         parts.append(re.escape(log_format[end : match.start()]))
         end = match.end()

@@ -66,7 +66,7 @@ class Log:
             end = data.rfind(b"\n") + 1
             begin = data.find(b"\n") + 1 if start else 0
             self._places = [_place(file, start + end)]
-        return data[begin:end].decode("utf-8", "replace")
+        return str(data[begin:end].decode("utf-8", "replace"))
 
     def blocks(self) -> Iterator[str]:
         """Everything that was written since, in blocks of whole lines."""
@@ -177,7 +177,7 @@ def _lines(file: Any, offset: int) -> Iterator[bytes]:
 def _mark(file: Any, offset: int) -> str:
     start = max(0, offset - MARK)
     file.seek(start)
-    return hashlib.sha256(file.read(offset - start)).hexdigest()[:16]
+    return str(hashlib.sha256(file.read(offset - start)).hexdigest()[:16])
 
 
 def _place(file: Any, offset: int) -> Place:

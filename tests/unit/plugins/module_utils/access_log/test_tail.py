@@ -189,7 +189,9 @@ def test_any_order_of_events(tmp_path_factory: pytest.TempPathFactory, events: l
             else:
                 shutil.copy(path, old)
                 os.truncate(path, 0)
-            add(path, lines(0, 1))  # a log that is empty at a read looks the same after a copy
+            add(
+                path, lines(10 * number + 12, 10 * number + 13)
+            )  # a log that is empty at a read looks the same after a copy
             written += 1
             follower.read()
     if rest:
