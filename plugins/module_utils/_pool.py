@@ -43,6 +43,7 @@ class Counters:
     responses_5xx: int = 0
     retries: int = 0
     redispatches: int = 0
+    unanswered: int = 0  # given to this member and without an answer so far, those in flight among them
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import mem
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.drain import Drain
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.logged import Logged
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.putting_back import Return
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import (
@@ -76,11 +77,15 @@ def pool_read(
     if unknown:
         raise UnknownPool(f"The balancer has no pool {unknown[0]!r}.", f"It has {', '.join(names) or 'none'}.")
     marks = _marks(params)
+    pools = [balancer.read(name) for name in (wanted or names)]
+    log = Logged.from_params(params) if rights and wanted else None
+    if log is not None:
+        log.open(pools[0])
     return {
         "changed": False,
         "capabilities": capabilities.to_dict(),
         "pool_names": names,
-        "pools": [balancer.read(name).to_dict() for name in (wanted or names)],
+        "pools": [pool.to_dict() for pool in pools],
         "held_out": plain(marks.read()) if marks else {},
         "ledger": _summary(marks) if marks else None,
         "lasting": {name: balancer.lasting(name) for name in wanted or names} if rights else {},
@@ -128,12 +133,13 @@ def pool_put_back(
     work = _work(Return, params, driver, clock, fence)
     settings = settings_of(params.get("settings"))
     look, ramp = LookOrder.from_params(params.get("look")), RampOrder.from_params(params.get("ramp"))
+    log = Logged.from_params(params)
     marks = _marks(params)
     if marks is not None and _params.given(params, "return_to") and not check:
         marks.add(settings_of(params["return_to"], "return_to"), fence)
     elif fence is not None:
         fence.enter()
-    result = _counting(work, lambda: work.put_back(settings, look, interval_of(params), check, ramp))
+    result = _counting(work, lambda: work.put_back(settings, look, interval_of(params), check, ramp, log))
     if marks is not None and not check:
         _forget(marks, {name: one for name, one in settings.items() if "step" not in result["members"][name]})
     return _heard(fence, result)

@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, Self
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
+from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 
@@ -26,7 +27,7 @@ PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
 PER_POOL = (
     *("balancers", "pool", "driver", "socket", "master_socket", "lasting"),
-    *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
+    *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait", "access_log", "access_log_format"),
 )
 ROLLING, MAINTAIN, ROLLBACK = "rolling", "maintain", "rollback"
 LASTING = ("require", "accept", "never")
@@ -138,6 +139,19 @@ def paths(value: Any, name: str) -> tuple[str, ...]:
     return tuple(_names.url_path(item, name) for item in items(value, name)) if value != [] else ()
 
 
+def files(value: Any, name: str) -> tuple[str, ...]:
+    found = items(value, name) if value not in ([], "", None) else []
+    return tuple(_names.absolute_path(text(item, name), name) for item in found)
+
+
+def log_format(value: Any, name: str) -> str:
+    """An nginx log format, with all that is read of it."""
+    result = text(value, name)
+    if result:
+        compiled(result)
+    return result
+
+
 def floor(value: Any, name: str) -> Amount:
     return Amount.parse(value, name, minimum=0)
 
@@ -206,6 +220,8 @@ class Settings:
     nginx_binary: str = setting(named(_names.absolute_path), "/usr/sbin/nginx")
     nginx_pid_file: str = setting(optional(named(_names.absolute_path)), "")
     nginx_leaving_wait: float = setting(number(0, 86400), 30.0)
+    access_log: tuple[str, ...] = setting(files, ())
+    access_log_format: str = setting(log_format, "")
     pools: tuple[dict[str, Any], ...] = setting(pools, ())
     dead_balancer: str = setting(choice("fail", "skip"), "fail")
 

@@ -737,6 +737,7 @@ def _counters(statistics: replies.Statistics, row: list[str]) -> Counters:
         responses_5xx=statistics.number(row, "hrsp_5xx"),
         retries=statistics.number(row, "wretr"),
         redispatches=statistics.number(row, "wredis"),
+        unanswered=_unanswered(statistics, row),
     )
 
 
@@ -744,6 +745,18 @@ def _flushes_queues(version: str) -> bool:
     """Whether a server that goes out is given all that waits for it, whatever its maxconn, with `option redispatch`."""
     numbers = re.match(r"(\d{1,4})\.(\d{1,4})\.(\d{1,4})", version)
     return numbers is not None and tuple(map(int, numbers.groups())) >= _FLUSHES_SINCE
+
+
+def _unanswered(statistics: replies.Statistics, row: list[str]) -> int:
+    """Requests that were given to it, less the answers it gave and the clients that went away.
+
+    A failure before the first byte of an answer, on a connection on which the client was served before, is
+    counted nowhere else in HAProxy 2.6, and logged by no version.
+    """
+    if statistics.text(row, "mode") != "http":
+        return 0
+    answers = sum(statistics.number(row, f"hrsp_{kind}") for kind in ("1xx", "2xx", "3xx", "4xx", "5xx", "other"))
+    return max(0, statistics.number(row, "stot") - answers - statistics.number(row, "cli_abrt"))
 
 
 def _rows(answer: str) -> str:

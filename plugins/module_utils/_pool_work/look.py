@@ -19,7 +19,9 @@ class Watch:
 
     def __init__(self, member: Member) -> None:
         self._start = member.counters
+        self._in_flight = member.in_flight + member.queued
         self._earlier = (0, 0)  # counted in processes that are gone
+        self._counted = (0, 0)
         self._now = (0, 0)
         self._was_up = False
         self.verdict = ""
@@ -27,18 +29,27 @@ class Watch:
 
     def restart(self) -> None:
         """Another process serves now, and counts from zero."""
-        self._earlier = self._now
+        self._earlier = self._counted
         self._start = type(self._start)()
+        self._in_flight = 0
 
-    def see(self, member: Member, look: LookOrder, elapsed: float) -> None:
+    def see(
+        self, member: Member, look: LookOrder, elapsed: float, logged: tuple[int, int] | None = None, trouble: str = ""
+    ) -> None:
+        """``logged``: its requests and errors by the access log; ``trouble`` is why that cannot be read."""
         if self.verdict:
             return
-        # A failed request may count as an error and as a 5xx; one that the member answered with 5xx counts once.
+        # A failed request may count as an error, as a 5xx and as one without an answer; it is one.
+        unanswered = member.counters.unanswered - self._start.unanswered
         errors = max(
-            member.counters.errors - self._start.errors, member.counters.responses_5xx - self._start.responses_5xx
+            member.counters.errors - self._start.errors,
+            member.counters.responses_5xx - self._start.responses_5xx,
+            unanswered - max(0, member.in_flight + member.queued - self._in_flight),
         )
         requests = member.counters.requests - self._start.requests
-        self._now = (self._earlier[0] + requests, self._earlier[1] + errors)
+        self._counted = (self._earlier[0] + requests, self._earlier[1] + errors)
+        # Each sees what the other misses, and lags behind: what both see is the same.
+        self._now = (max(self._counted[0], logged[0]), max(self._counted[1], logged[1])) if logged else self._counted
         requests, errors = self._now
         up = member.health in (Health.UP, Health.STARTING, Health.UNCHECKED)
         at_limit = elapsed >= look.timeout
@@ -48,6 +59,8 @@ class Watch:
             self._decide("fail", f"the balancer sees it {member.health.value}: {last_check(member)}")
         elif member.admin is not Admin.READY:
             self._decide("inconclusive", f"somebody made it {member.admin.value}")
+        elif trouble:
+            self._decide("inconclusive", f"the access log could not be read: {trouble}")
         elif up and requests >= look.requests and elapsed >= look.seconds:
             self._decide("pass", f"{requests} requests, {errors} failed")
         elif at_limit:
@@ -62,11 +75,11 @@ class Watch:
         return {"look": self.verdict, "requests": self._now[0], "errors": self._now[1], "reason": self._reason}
 
 
-NO_COUNTERS = "this balancer does not count requests by member"
+NO_COUNTERS = "this balancer does not count requests by member, and rollout_access_log names no log"
 
 
 def cannot_look() -> dict[str, Any]:
-    """What a look at a member is where the balancer has no counters: a gate that cannot tell says so."""
+    """What a look at a member is where the balancer has no counters and no log is named: a gate that cannot tell says so."""
     return {
         "look": "inconclusive",
         "requests": 0,

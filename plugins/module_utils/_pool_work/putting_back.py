@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.logged import Logged
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch, cannot_look
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.own_view import ViewOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
@@ -121,7 +122,9 @@ class Return(Work):
         interval: float,
         check: bool,
         ramp: RampOrder | None = None,
+        log: Logged | None = None,
     ) -> dict[str, Any]:
+        """``log`` is asked beside the balancer's own counters, or instead of them where it has none."""
         names = list(settings)
         self.check_weights({name: setting.weight for name, setting in settings.items()})
         before = self.read(names)
@@ -135,19 +138,26 @@ class Return(Work):
             return {**result, "members": {name: {} for name in names}}
         result["members"] = {name: {} for name in names}
         if ramp is not None:
-            failed = self._climb(settings, ramp, interval, result)
+            failed = self._climb(settings, ramp, interval, result, log)
             settings = {name: setting for name, setting in settings.items() if name not in failed}
             result["members"].update(failed)
             before = self.read(names)
+        if log is not None and look is not None:
+            log.begin(before)
         after = self.apply_and_confirm(settings, before)
         result["identity"] = after.identity
         if look is not None:
             ready = {name: setting for name, setting in settings.items() if setting.admin is Admin.READY}
-            result["members"].update(self._look(ready, look, interval, after, result))
+            result["members"].update(self._look(ready, look, interval, after, result, log))
         return result
 
     def _climb(
-        self, settings: Mapping[str, Setting], ramp: RampOrder, interval: float, result: dict[str, Any]
+        self,
+        settings: Mapping[str, Setting],
+        ramp: RampOrder,
+        interval: float,
+        result: dict[str, Any],
+        log: Logged | None,
     ) -> dict[str, dict[str, Any]]:
         """Let the members in step by step; those that fail at one go out again, and are returned."""
         failed: dict[str, dict[str, Any]] = {}
@@ -155,9 +165,12 @@ class Return(Work):
             wanted = {name: one for name, one in ramp.at(step, settings).items() if name not in failed}
             if not wanted:
                 continue
-            after = self.apply_and_confirm(wanted, self.read(list(wanted)))
+            before = self.read(list(wanted))
+            if log is not None:
+                log.begin(before)
+            after = self.apply_and_confirm(wanted, before)
             result["identity"] = after.identity
-            looks = self._look(wanted, ramp.look, interval, after, result)
+            looks = self._look(wanted, ramp.look, interval, after, result, log)
             ill = {name: one for name, one in looks.items() if one["look"] == "fail"}
             if ill:
                 self.driver.hold_out(self.pool, list(ill))
@@ -166,9 +179,15 @@ class Return(Work):
         return failed
 
     def _look(
-        self, settings: Mapping[str, Setting], look: LookOrder, interval: float, first: Pool, result: dict[str, Any]
+        self,
+        settings: Mapping[str, Setting],
+        look: LookOrder,
+        interval: float,
+        first: Pool,
+        result: dict[str, Any],
+        log: Logged | None,
     ) -> dict[str, dict[str, Any]]:
-        if not self.driver.capabilities().counts_requests:
+        if log is None and not self.driver.capabilities().counts_requests:
             return {name: cannot_look() for name in settings}
         watches = {name: Watch(first.member(name)) for name in settings}
         identity = first.identity
@@ -182,8 +201,13 @@ class Return(Work):
                 for watch in watches.values():
                     watch.restart()
                 pool = self.apply_and_confirm(settings, pool)
+            if log is not None:
+                log.read()
             for name, watch in watches.items():
-                watch.see(pool.member(name), look, elapsed)
+                if log is None:
+                    watch.see(pool.member(name), look, elapsed)
+                else:
+                    watch.see(pool.member(name), look, elapsed, log.of(name), log.trouble)
             if all(watch.verdict for watch in watches.values()):
                 break
             self.rest(interval)

@@ -29,6 +29,8 @@ def balancer_params(settings: Settings) -> dict[str, Any]:
         "nginx_binary": settings.nginx_binary,
         "nginx_pid_file": settings.nginx_pid_file or None,
         "nginx_leaving_wait": settings.nginx_leaving_wait,
+        "access_log": list(settings.access_log),
+        "access_log_format": settings.access_log_format or None,
         "pool": settings.pool,
         "service": settings.service,
     }
