@@ -6,7 +6,8 @@
 
 ``python app.py NAME PORT``. Answers ``/`` and ``/slow/SECONDS`` with its name,
 ``/health`` with 200, 503 or 404 (switched by ``/switch/well``, ``/switch/ill`` and ``/switch/leaving``),
-``/drip/SECONDS`` with a slow download; accepts a WebSocket anywhere.
+``/drip/SECONDS`` with a slow download, ``/status/CODE`` with that status; ``/cut`` ends in mid-answer and
+``/hang-up`` before it; accepts a WebSocket anywhere. ``/switch/shaky`` makes every fourth answer of ``/`` a 500.
 """
 
 from __future__ import annotations
@@ -36,12 +37,17 @@ async def drip(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def serve(name: str, port: int) -> None:
-    health = 200
+    health, shaky, count = 200, False, 0
 
     def answer(path: str) -> tuple[int, str]:
-        nonlocal health
+        nonlocal health, shaky, count
         if path.startswith("/switch/"):
-            health = {"ill": 503, "leaving": 404}.get(path[8:], 200)
+            health, shaky = {"ill": 503, "leaving": 404}.get(path[8:], 200), path == "/switch/shaky"
+        if path.startswith("/status/"):
+            return int(path[8:]), name
+        count += path == "/"
+        if shaky and path == "/" and count % 4 == 0:
+            return 500, name
         return (health if path == "/health" else 200), name
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -59,6 +65,12 @@ async def serve(name: str, port: int) -> None:
                 if path.startswith("/drip/"):
                     await drip(writer, float(path[6:]))
                     continue
+                if path in ("/cut", "/hang-up"):
+                    if path == "/cut":
+                        writer.write(b"HTTP/1.1 200 -\r\nContent-Length: 1000\r\n\r\nonly this")
+                        await writer.drain()
+                        await asyncio.sleep(0.05)
+                    break
                 if path.startswith("/slow/"):
                     await asyncio.sleep(float(path[6:]))
                 status, body = answer(path)

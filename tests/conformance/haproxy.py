@@ -42,7 +42,7 @@ class HAProxy(Balancer):
         self._checked: list[str] = []
 
     def start(self, pools: Sequence[PoolSpec], **more: Any) -> None:
-        """``more``: ``extra`` is text added to the configuration, ``check`` the members' check options."""
+        """``more``: ``extra`` is text added to the configuration, ``check`` the members' check options, ``log`` a socket."""
         self.write(pools, **more)
         self._checked = [pool.name for pool in pools if pool.checked and pool.members]
         self.restart()
@@ -74,10 +74,15 @@ class HAProxy(Balancer):
         check: str = "inter 50ms rise 2 fall 2",
         state_file: bool = False,
         redispatch: bool = False,
+        log: str = "",
+        log_format: str = "",
     ) -> None:
         text = HEAD.format(folder=self.folder)
         if redispatch:
             text += "  option redispatch\n"
+        if log:
+            text = text.replace("\ndefaults\n", f"\n  log {log} local0\ndefaults\n  mode http\n  log global\n")
+            text += f"  log-format {log_format}\n" if log_format else "  option httplog\n"
         if state_file:
             text = text.replace("\ndefaults\n", f"\n  server-state-file {self.folder}/state\ndefaults\n")
             text += "  load-server-state-from-file global\n"

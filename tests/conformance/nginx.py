@@ -110,6 +110,8 @@ class Nginx(Balancer):
         next_upstream: str = "off",
         keepalive: str | None = None,
         workers: int = 1,
+        log: str = "",
+        log_format: str = "",
     ) -> None:
         if keepalive is None:
             keepalive = "keepalive_min_timeout 2s;" if "idle" not in self.lacks else ""
@@ -120,12 +122,15 @@ class Nginx(Balancer):
             )
         )
         (self.folder / "conf.d").mkdir(exist_ok=True)
+        if log:
+            (self.folder / "conf.d" / "log.conf").write_text(f"log_format rollout '{log_format}';\n")
         for pool in pools:
             text = f"# {pool.name}\nupstream {pool.name} {{\n"
             for name, port in pool.members:
                 NAMES[port] = name
                 text += f"    server 127.0.0.1:{port}  max_fails=0;   # {name}\n"
             text += f"  {extra}\n}}\nserver {{\n  listen 127.0.0.1:{pool.port};\n"
+            text += f"  access_log {log} rollout;\n" if log else ""
             text += f"  location / {{ proxy_pass http://{pool.name}; }}\n}}\n"
             (self.folder / "conf.d" / f"{pool.name}.conf").write_text(text)
 
