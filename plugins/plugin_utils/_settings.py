@@ -148,7 +148,7 @@ def log_format(value: Any, name: str) -> str:
     """An nginx log format, with all that is read of it."""
     result = text(value, name)
     if result:
-        compiled(result)
+        compiled(result, name)
     return result
 
 

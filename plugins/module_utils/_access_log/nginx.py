@@ -42,13 +42,13 @@ _SHAPES = {
 }
 
 
-def compiled(log_format: str) -> tuple[re.Pattern[str], dict[str, int]]:
+def compiled(log_format: str, what: str = "log_format") -> tuple[re.Pattern[str], dict[str, int]]:
     """The pattern of a ``log_format`` and the group of each variable that is read; raises ``BadInput``."""
     names = [a or b for a, b in _VARIABLE.findall(log_format)]
     missing = [name for name in NEEDED if name not in names]
     if missing:
         raise BadInput(
-            f"The log format has no {', '.join('$' + name for name in missing)}, found {log_format!r}.",
+            f"{what} has no {', '.join('$' + name for name in missing)}, found {log_format!r}.",
             f"Without them no request can be told from another. Use: log_format rollout '{FORMAT}';",
         )
     parts, end = ["^"], 0
