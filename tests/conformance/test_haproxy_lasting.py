@@ -36,6 +36,16 @@ def settings(haproxy: HAProxy) -> dict[str, tuple[str, int]]:
     return {member.name: (member.admin.value, member.weight) for member in haproxy.driver().read("shop").members}
 
 
+def survives_a_reload_and_a_restart(haproxy: HAProxy, pool: PoolSpec, wanted: Mapping[str, tuple[str, int]]) -> None:
+    with Load(pool.port).running(clients=4) as load:
+        reload(haproxy)
+        assert settings(haproxy) == wanted
+    assert not load.failures
+    haproxy.stop()
+    haproxy.restart()
+    assert settings(haproxy) == wanted
+
+
 @pytest.mark.case(5, 6)
 @pytest.mark.parametrize("checked", [True, False])
 def test_a_reload_and_a_restart_bring_no_drained_member_back(
@@ -49,13 +59,7 @@ def test_a_reload_and_a_restart_bring_no_drained_member_back(
     operations.pool_weigh({**params, "weights": {"s2": 7}}, False)
     apps["s1"].kill()
     wanted = {"s1": ("out", 1), "s2": ("ready", 7), "s3": ("ready", 1), "s4": ("ready", 1)}
-    with Load(pool.port).running(clients=4) as load:
-        reload(haproxy)
-        assert settings(haproxy) == wanted
-    assert not load.failures
-    haproxy.stop()
-    haproxy.restart()
-    assert settings(haproxy) == wanted
+    survives_a_reload_and_a_restart(haproxy, pool, wanted)
     with Load(pool.port).running(clients=4) as load:
         pass
     assert not load.failures
@@ -92,13 +96,7 @@ def test_without_a_state_file_the_configuration_says_who_is_out(
     assert haproxy.config.read_bytes().count(MARK.encode()) == 2
     apps["s1"].kill()
     wanted = {"s1": ("out", 1), "s2": ("out", 1), "s3": ("ready", 1), "s4": ("ready", 1)}
-    with Load(pool.port).running(clients=4) as load:
-        reload(haproxy)
-        assert settings(haproxy) == wanted
-    assert not load.failures
-    haproxy.stop()
-    haproxy.restart()
-    assert settings(haproxy) == wanted
+    survives_a_reload_and_a_restart(haproxy, pool, wanted)
     apps["s1"].start()
     operations.pool_return(params, False)
     reload(haproxy)
@@ -118,7 +116,7 @@ def test_without_a_state_file_the_configuration_says_who_is_out(
     assert not list(haproxy.folder.glob(".zerodrop-*"))
 
 
-@pytest.mark.case(12)
+@pytest.mark.case(12, 36)
 def test_what_an_operator_wrote_and_did_is_left_to_him(haproxy: HAProxy, apps: dict[str, App]) -> None:
     haproxy.start([pool_of(apps)])
     text = haproxy.config.read_text()
@@ -211,7 +209,7 @@ def test_a_server_whose_disabled_is_gone_is_brought_up(haproxy: HAProxy, apps: d
     assert haproxy.driver().read("shop").member("s1").in_service
 
 
-@pytest.mark.case(6)
+@pytest.mark.case(6, 36)
 def test_a_state_file_that_names_another_port_is_seen(haproxy: HAProxy, apps: dict[str, App]) -> None:
     haproxy.start([pool_of(apps)], state_file=True)
     haproxy.driver()._keep_state("shop")

@@ -63,9 +63,13 @@ class Launch:
         for path in self.files:
             try:
                 own, its = os.stat(path), os.stat(f"/proc/{self.pid}/root{path}")
+            except PermissionError:
+                raise NotKept(
+                    f"this user may not see whether {path} is the file that HAProxy sees (use become)"
+                ) from None
             except OSError as error:
                 raise NotKept(
-                    f"whether HAProxy sees the same {path} cannot be told: {error.strerror} (use become)"
+                    f"HAProxy runs in a container or chroot, or has ended: its {path} cannot be seen: {error.strerror}"
                 ) from None
             if not os.path.samestat(own, its):
                 raise NotKept(f"HAProxy runs in a container or chroot, where {path} is another file")

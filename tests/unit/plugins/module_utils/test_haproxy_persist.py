@@ -75,7 +75,7 @@ def test_files_of_another_file_system_are_not_taken_for_its_own(tmp_path: Path) 
     own = tmp_path / "haproxy.cfg"
     own.write_text("global\n")
     persist.Launch(os.getpid(), (), (str(own),)).refuse_other_files()
-    with pytest.raises(persist.NotKept, match="cannot be told"):
+    with pytest.raises(persist.NotKept, match="in a container or chroot"):
         persist.Launch(2**22 + 1, (), (str(own),)).refuse_other_files()
 
 
