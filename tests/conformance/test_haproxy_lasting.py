@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _pool_operations as operations
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import InvalidConfiguration, Refused
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.config import MARK
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.persist import Launch
 from tests.conformance.haproxy import HAProxy
 from tests.conformance.harness import App, Load, PoolSpec, wait_for
 
@@ -187,6 +188,29 @@ def test_a_configuration_that_haproxy_would_not_take_stays_as_it_is(haproxy: HAP
         operations.pool_drain(params, False)
     wait_for(lambda: haproxy.driver().read("shop").member("s1").in_service)
     assert haproxy.config.read_bytes() == written
+
+
+@pytest.mark.case(22)
+def test_a_test_that_passed_is_made_again_only_when_the_files_change(
+    haproxy: HAProxy, apps: dict[str, App], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    haproxy.start([pool_of(apps)])
+    params = {**haproxy.params("shop"), "lasting": "require"}
+    tests: list[bool] = []
+    complaint = Launch.complaint
+
+    def counted(launch: Launch, texts: Mapping[str, str] | None = None) -> str:
+        tests.append(True)
+        return complaint(launch, texts)
+
+    monkeypatch.setattr(Launch, "complaint", counted)
+    for name in ("s1", "s2"):
+        operations.pool_drain({**params, "members": [name]}, False)
+        operations.pool_member({**params, "members": [name], "state": "ready"}, False)
+    assert len(tests) == 1
+    haproxy.config.write_text(haproxy.config.read_text() + "backend broken\n  nonsense\n")
+    with pytest.raises(InvalidConfiguration, match="nonsense"):
+        operations.pool_drain({**params, "members": ["s1"]}, False)
 
 
 @pytest.mark.case(6, 42)

@@ -278,16 +278,16 @@ class HAProxyDriver(Driver):
             out=True,
         )
 
-    def _let_queues_pass(self, pool: str, names: Sequence[str]) -> None:
+    def _without_queues(self, pool: str, names: Sequence[str]) -> _Snapshot:
         """Where a change of state would throw a server's whole queue upon it at once, wait a while until it has none."""
         deadline = self._clock.now() + _QUEUE_LIMIT
         while True:
-            snapshot, _leaving = self._settled(lambda: self._snapshot(pool))
+            snapshot: _Snapshot = self._settled(lambda: self._snapshot(pool))[0]
             statistics = snapshot.statistics
             if not _flushes_queues(snapshot.process.version) or statistics is None:
-                return
+                return snapshot
             if not any(statistics.busy(name)[1] for name in names) or self._clock.now() >= deadline:
-                return
+                return snapshot
             self._clock.sleep(_PAUSE)
 
     def prepare_return(self, pool: str, names: Sequence[str]) -> None:
@@ -459,12 +459,13 @@ class HAProxyDriver(Driver):
         pool_name(pool)
         for name in names:
             member_name(name)
-        if out and not on_the_way_back:
-            self._let_queues_pass(pool, names)
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._clock.sleep(_PAUSE * attempt)
-            before, _leaving = self._settled(lambda: self._snapshot(pool))
+            if out and not on_the_way_back:
+                before = self._without_queues(pool, names)
+            else:
+                before = self._settled(lambda: self._snapshot(pool))[0]
             plan = [
                 line
                 for name in names

@@ -28,6 +28,7 @@ SECTIONS = (
 _SPACE = re.compile(r"\s*", re.ASCII)
 # A backslash keeps a space, a `#` and quotes; before anything else it stands for itself.
 _WORD = re.compile(r"""(?:[^\s"'\\#]|\\[^\t\n\r\f\v]|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.ASCII)
+_FIRST = re.compile(r"""\s*([^\s"'\\#]+)(?=[\s#]|$)""", re.ASCII)
 _PART = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'""")
 _KEPT = frozenset(" \\#\"'")
 
@@ -94,11 +95,20 @@ def pool_lines(texts: Mapping[str, str], pool: str) -> Iterator[tuple[str, int, 
     for file, text in texts.items():
         inside = False  # no section goes on in another file
         for number, line in enumerate(text.split("\n"), 1):
-            first = words(line)
-            if first and first[0].value in SECTIONS:
-                inside = first[0].value in ("backend", "listen") and len(first) > 1 and first[1].value == pool
+            if _first_word(line) in SECTIONS:
+                said = words(line) or []
+                inside = len(said) > 1 and said[0].value in ("backend", "listen") and said[1].value == pool
             elif inside:
                 yield file, number, line
+
+
+def _first_word(line: str) -> str:
+    """Much quicker than all of them, where it is written plainly."""
+    plain = _FIRST.match(line)
+    if plain:
+        return plain.group(1)
+    said = words(line)
+    return said[0].value if said else ""
 
 
 def server_lines(texts: Mapping[str, str], pool: str) -> dict[str, list[ServerLine]]:
@@ -129,15 +139,17 @@ def edit(texts: Mapping[str, str], pool: str, out: Mapping[str, bool]) -> dict[s
 
     Servers without a line are left alone. Raises ``InvalidConfiguration`` for a line that cannot be changed.
     """
-    new: dict[str, list[str]] = {}
+    rows = {file: text.split("\n") for file, text in texts.items()}
+    changed = set()
     lines = server_lines(texts, pool)
     for name, wanted in out.items():
         for line in lines.get(name, ()):
-            _refuse_changed_mark(texts[line.file], line)
+            row = rows[line.file][line.number - 1]
+            _refuse_changed_mark(row, line)
             if line.ours is not wanted:
-                rows = new.setdefault(line.file, texts[line.file].split("\n"))
-                rows[line.number - 1] = _changed(rows[line.number - 1], line, wanted)
-    return {file: "\n".join(rows) for file, rows in new.items()}
+                rows[line.file][line.number - 1] = _changed(row, line, wanted)
+                changed.add(line.file)
+    return {file: "\n".join(rows[file]) for file in changed}
 
 
 def _changed(row: str, line: ServerLine, out: bool) -> str:
@@ -153,8 +165,8 @@ def _changed(row: str, line: ServerLine, out: bool) -> str:
     return changed
 
 
-def _refuse_changed_mark(text: str, line: ServerLine) -> None:
-    if not line.ours and OURS in text.split("\n")[line.number - 1]:
+def _refuse_changed_mark(row: str, line: ServerLine) -> None:
+    if not line.ours and OURS in row:
         raise InvalidConfiguration(
             f"{line.place}: the mark of this collection on the server {line.name!r} was changed by somebody.",
             f"Take '{MARK.strip()}' off the line if the server is to serve, then run this again.",

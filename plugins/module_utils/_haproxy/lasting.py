@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -17,7 +18,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Refused,
     RolloutError,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._files import configuration_lock
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import LOCK_FOLDER, configuration_lock, replace
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import config, persist
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.replies import ANY_DRAIN, ANY_MAINT, ServerState
 
@@ -73,7 +74,13 @@ def _edit(launch: persist.Launch, pool: str, out: Mapping[str, bool]) -> None:
     with configuration_lock("haproxy", launch.files[0], _LOCK_LIMIT):
         texts = launch.texts()  # again: another change may have gone before
         lines = config.server_lines(texts, pool)
-        _write(launch, texts, config.edit(texts, pool, out), adds=any(out.values()))
+        new = config.edit(texts, pool, out)
+        if new:
+            launch.refuse_read_only(new)
+            # What comes without our mark was there before; whatever else is wrong is no reason to leave the mark.
+            if any(out.values()):
+                _test(launch, texts, pool)
+            _write(launch, texts, new)
     lacking = [name for name, held in out.items() if held and name not in lines]
     if lacking:
         raise persist.NotKept(_no_line(lacking))
@@ -85,17 +92,35 @@ def _is_to_be_changed(texts: Mapping[str, str], pool: str, adds: bool) -> bool:
     return any(config.OURS in text for text in texts.values())
 
 
-def _write(launch: persist.Launch, texts: Mapping[str, str], new: Mapping[str, str], adds: bool) -> None:
-    if not new:
-        return
-    launch.refuse_read_only(new)
-    complaint = launch.complaint(new)
-    # What HAProxy refuses without this change too is no reason to leave a `disabled` of ours behind.
-    if complaint and (adds or not launch.complaint()):
+def _test(launch: persist.Launch, texts: Mapping[str, str], pool: str) -> None:
+    """Raise ``InvalidConfiguration`` unless HAProxy takes its files with any servers of the pool held out.
+
+    They are tested with all of them held out. A test takes a tenth of a second or more, so one that passed is
+    remembered for as long as neither the files nor the program change.
+    """
+    everyone = config.edit(texts, pool, dict.fromkeys(config.server_lines(texts, pool), True))
+    key = launch.fingerprint({**texts, **everyone})
+    name = hashlib.sha256(f"{launch.files[0]}\0{pool}".encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    memory = f"{LOCK_FOLDER}/haproxy-{name}.tested"
+    try:
+        with open(memory, encoding="ascii") as file:
+            if file.read() == key:
+                return
+    except (OSError, ValueError):
+        pass
+    complaint = launch.complaint(everyone)
+    if complaint:
         raise InvalidConfiguration(
             f"HAProxy would not take its configuration with this change: {complaint}. The files are as they were.",
             "Mend the configuration until `haproxy -c` passes, then run this again.",
         )
+    try:
+        replace(memory, key.encode("ascii"), mode=0o600)
+    except OSError:
+        pass  # then it is tested again
+
+
+def _write(launch: persist.Launch, texts: Mapping[str, str], new: Mapping[str, str]) -> None:
     if launch.texts() != dict(texts):
         raise Refused("HAProxy's configuration was changed by somebody else in this moment; nothing was written.")
     try:

@@ -13,6 +13,7 @@ command line of the process that was started with it.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import subprocess
 import tempfile
@@ -85,6 +86,16 @@ class Launch:
         """Put new texts in place of old ones, each in one step; raises ``OSError``."""
         for path, text in texts.items():
             replace(os.path.realpath(path), config.encode(text))
+
+    def fingerprint(self, texts: Mapping[str, str]) -> str:
+        """What a test of these texts depends on: the same again means that it need not be made again."""
+        try:
+            program = os.stat(f"/proc/{self.pid}/exe")
+            of_program = (program.st_dev, program.st_ino, program.st_size, program.st_mtime_ns)
+        except OSError:
+            of_program = (0, 0, 0, 0)
+        parts = [repr((of_program, self.command_line)).encode(), *(config.encode(texts[path]) for path in self.files)]
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def complaint(self, texts: Mapping[str, str] | None = None) -> str:
         """What HAProxy has against its files, with these texts in place of theirs; empty when it takes them."""
