@@ -41,6 +41,7 @@ class Description:
     member_maxconn: int | None = None
     sticky: str | None = None  # "cookie" keeps a client on its member
     upstream_keepalive: int | None = None  # nginx: idle connections to members that a worker keeps; None: its default
+    nginx_links: bool = False  # nginx: members are switched by links; the role nginx_links has to prepare it
     keepalive_min_timeout: str | None = None  # nginx 1.27.4 or newer: how long idle clients outlive a reload, e.g. 2s
     tcp: bool = False  # a second way in, port 81, in TCP mode
     state_file: bool = False  # HAProxy reads its servers' state from a file when it starts
@@ -65,6 +66,8 @@ class Description:
             raise LabError("a lab needs at least one host")
         if self.mixed and len(self.mixed) != self.balancers:
             raise LabError(f"mixed names {len(self.mixed)} balancers, and there are {self.balancers}")
+        if self.nginx_links and not self.nginx:
+            raise LabError("nginx_links needs nginx")
         if not 0 <= self.weight <= 256:
             raise LabError("weight must lie between 0 and 256")
         if self.member not in MEMBERS:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..description import Description
 from ..errors import LabError
+from . import nginx_links
 from .generation import Server
 
 PACKAGES = ("nginx", "libnginx-mod-stream")
@@ -43,12 +44,16 @@ def restorer(version: str) -> Callable[[Path, Description, Sequence[Server], Cal
                 changed = True
         if changed:
             run(["systemctl", "reload", "nginx.service"])
+        if description.nginx_links:
+            nginx_links.restore(root, description)
 
     return restore
 
 
 def states(root: Path, description: Description, servers: Sequence[Server]) -> dict[str, str]:
     """Each member's state and weight, as the file has them; a reload follows a change of it within 0.2 s."""
+    if description.nginx_links:
+        return nginx_links.states(root, description, servers)
     text = (root / "etc/nginx/conf.d" / f"upstream-{description.pool}.conf").read_text(encoding="utf-8")
     found = {}
     for line in text.splitlines():
@@ -113,7 +118,7 @@ def _site(description: Description) -> str:
     tries = description.retries + 1
     passed_on = "error timeout" if description.retries or description.redispatch else "off"
     proxy = [
-        f"proxy_pass http://{description.pool};",
+        nginx_links.location(description) if description.nginx_links else f"proxy_pass http://{description.pool};",
         "proxy_http_version 1.1;",
         "proxy_set_header Host $host;",
         "proxy_set_header Upgrade $http_upgrade;",

@@ -58,6 +58,14 @@ options:
     description:
       - The address of Apache's balancer manager, as it is reached on the balancer itself.
     type: str
+  nginx_mode:
+    description:
+      - How nginx is told of a change. V(reload) edits the C(upstream) and reloads; V(links) turns links on the disk that
+        nginx reads for each request, in a pool that M(zerodrop.rollout.nginx_links) has prepared.
+      - V(auto) takes V(links) where the pool is prepared, and V(reload) elsewhere.
+    type: str
+    choices: [auto, reload, links]
+    default: auto
   nginx_config:
     description:
       - The main file of nginx's configuration, as nginx is started with. Servers are changed where they stand, in this
@@ -87,6 +95,6 @@ requirements:
   - HAProxy 2.6 or newer, or nginx 1.22 or newer, on the host of the task
 notes:
   - Runs on the balancer itself and speaks to its sockets directly; C(socat) or C(nc) are not needed.
-  - With nginx a member is called by its address, as in C(server 10.0.0.1:8080;). Every change is a reload, and counts only
-    when all workers that are not leaving are new.
+  - With nginx a member is called by its address, as in C(server 10.0.0.1:8080;). Where the pool is not prepared for
+    links every change is a reload, and counts only when all workers that are not leaving are new.
 """

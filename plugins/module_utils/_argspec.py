@@ -18,6 +18,7 @@ BALANCER: Mapping[str, Any] = {
     "master_socket": {"type": "str"},
     "lasting": {"type": "str", "choices": ["require", "accept", "never"], "default": "accept"},
     "manager_url": {"type": "str"},
+    "nginx_mode": {"type": "str", "choices": ["auto", "reload", "links"], "default": "auto"},
     "nginx_config": {"type": "str"},
     "nginx_binary": {"type": "str"},
     "nginx_pid_file": {"type": "str"},

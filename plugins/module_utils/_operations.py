@@ -43,6 +43,7 @@ OPERATIONS: Mapping[str, str] = {
     "member_info": "_member",
     "member_gate": "_member",
     "access_log_read": "_access_log.read",
+    "nginx_links": "_nginx_links",
 }
 
 Operation = Callable[[Mapping[str, Any], bool], dict[str, Any]]

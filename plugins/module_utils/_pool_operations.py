@@ -21,7 +21,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
-from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import NginxDriver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx_links import NginxLinksDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
     LeaseHeld,
@@ -52,7 +52,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 
 DRIVERS: Mapping[str, Callable[[Mapping[str, Any], Clock], Driver]] = {
     HAProxyDriver.kind: HAProxyDriver.from_params,
-    NginxDriver.kind: NginxDriver.from_params,
+    NginxLinksDriver.kind: NginxLinksDriver.from_params,
     ApacheDriver.kind: ApacheDriver.from_params,
 }
 

@@ -27,7 +27,8 @@ PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
 PER_POOL = (
     *("balancers", "pool", "driver", "socket", "master_socket", "lasting"),
-    *("nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait", "access_log", "access_log_format"),
+    *("nginx_mode", "nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
+    *("access_log", "access_log_format"),
 )
 ROLLING, MAINTAIN, ROLLBACK = "rolling", "maintain", "rollback"
 LASTING = ("require", "accept", "never")
@@ -216,6 +217,7 @@ class Settings:
     socket: str = setting(named(_names.absolute_path), "/run/haproxy/admin.sock")
     master_socket: str = setting(master_socket, "")
     lasting: str = setting(choice(*LASTING), "require")
+    nginx_mode: str = setting(choice("auto", "reload", "links"), "auto")
     nginx_config: str = setting(named(_names.absolute_path), "/etc/nginx/nginx.conf")
     nginx_binary: str = setting(named(_names.absolute_path), "/usr/sbin/nginx")
     nginx_pid_file: str = setting(optional(named(_names.absolute_path)), "")

@@ -17,8 +17,9 @@ from tests.conformance.generations import VERSIONS, missing
 from tests.conformance.haproxy import HAProxy
 from tests.conformance.harness import App, Balancer, Load
 from tests.conformance.nginx import Nginx
+from tests.conformance.nginx_links import NginxByLinks
 
-KINDS: dict[str, type[Balancer]] = {Apache.kind: Apache, HAProxy.kind: HAProxy, Nginx.kind: Nginx}
+KINDS: dict[str, type[Balancer]] = {each.kind: each for each in (Apache, HAProxy, Nginx, NginxByLinks)}
 
 
 def versions(kind: str) -> tuple[str, ...]:
@@ -47,22 +48,34 @@ TELLING = {
     "test_a_slow_upload_in_an_older_worker_is_waited_for",
     "test_two_pools_at_once_do_not_trample_each_other",
 }
+# The same of links.
+TELLING_OF_LINKS = {
+    "test_what_an_older_process_still_serves_counts",
+    "test_members_killed_as_soon_as_they_are_drained_lose_nothing",
+    "test_a_slow_upload_never_goes_to_a_member_that_was_drained_meanwhile",
+    "test_a_worker_that_may_still_act_on_an_old_link_is_waited_for",
+    "test_requests_that_go_past_the_links_are_refused",
+}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With the share, nginx gets the telling cases only."""
     if not _share():
         return
-    left_out = [item for item in items if _is_of_nginx(item) and getattr(item, "originalname", "") not in TELLING]
+    kinds = {Nginx.kind: TELLING, NginxByLinks.kind: TELLING_OF_LINKS}
+    left_out = [
+        item
+        for kind, telling in kinds.items()
+        for item in items
+        if _is_of(item, kind) and getattr(item, "originalname", "") not in telling
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 
 
-def _is_of_nginx(item: pytest.Item) -> bool:
+def _is_of(item: pytest.Item, kind: str) -> bool:
     call = getattr(item, "callspec", None)
-    return call is not None and any(
-        isinstance(value, tuple) and value[:1] == (Nginx.kind,) for value in call.params.values()
-    )
+    return call is not None and any(isinstance(value, tuple) and value[:1] == (kind,) for value in call.params.values())
 
 
 def _each(*kinds: str) -> list[object]:
@@ -105,6 +118,14 @@ def nginx(request: pytest.FixtureRequest) -> Iterator[Nginx]:
     """For what only nginx has."""
     for one in _run(request):
         assert isinstance(one, Nginx)
+        yield one
+
+
+@pytest.fixture(params=_each("nginx-links"))
+def nginx_links(request: pytest.FixtureRequest) -> Iterator[NginxByLinks]:
+    """For what only nginx with links has."""
+    for one in _run(request):
+        assert isinstance(one, NginxByLinks)
         yield one
 
 

@@ -13,19 +13,23 @@ VERSIONS = {
     "apache": ("2.4",),
     "haproxy": ("2.6", "2.8", "3.0", "3.2"),
     "nginx": ("1.22", "1.26", "1.30", "1.31"),
+    "nginx-links": ("1.22", "1.26", "1.30", "1.31"),
 }
+
+# Kinds whose program is another one's.
+_PROGRAMS = {"nginx-links": "nginx"}
 
 _ROOT = Path(os.environ.get("ZERODROP_BALANCERS") or Path(__file__).parents[2] / ".cache" / "balancers")
 
 
 def folder(kind: str, version: str) -> Path:
-    """Where this version lies: ``<kind>`` is the program, ``root/`` the Debian packages it came in, where it did."""
-    return _ROOT / f"{kind}-{version}"
+    """Where this version lies: the program, and in ``root/`` the Debian packages it came in, where it did."""
+    return _ROOT / f"{_PROGRAMS.get(kind, kind)}-{version}"
 
 
 def binary(kind: str, version: str) -> str:
     """The program of this version; empty when it is not here."""
-    program = folder(kind, version) / kind
+    program = folder(kind, version) / _PROGRAMS.get(kind, kind)
     return str(program) if os.access(program, os.X_OK) else ""
 
 
@@ -36,4 +40,4 @@ def missing(kind: str, version: str) -> str:
     reason = folder(kind, version) / "missing"
     if reason.exists():
         return f"{kind} {version}: {reason.read_text(encoding='utf-8').strip()}"
-    return f"{kind} {version} is not here; fetch it with: scripts/balancers {kind}-{version}"
+    return f"{kind} {version} is not here; fetch it with: scripts/balancers {_PROGRAMS.get(kind, kind)}-{version}"

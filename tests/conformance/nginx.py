@@ -131,8 +131,12 @@ class Nginx(Balancer):
                 text += f"    server 127.0.0.1:{port}  max_fails=0;   # {name}\n"
             text += f"  {extra}\n}}\nserver {{\n  listen 127.0.0.1:{pool.port};\n"
             text += f"  access_log {log} rollout;\n" if log else ""
-            text += f"  location / {{ proxy_pass http://{pool.name}; }}\n}}\n"
+            text += f"  location / {{ {self.location(pool.name)} }}\n}}\n"
             (self.folder / "conf.d" / f"{pool.name}.conf").write_text(text)
+
+    def location(self, pool: str) -> str:
+        """How a location passes requests to this pool."""
+        return f"proxy_pass http://{pool};"
 
     def stop(self) -> None:
         _drivers().pop(Named.kind, None)

@@ -18,7 +18,7 @@ from tests.conformance.generations import VERSIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "conformance.md"
-NAMES = {"apache": "Apache", "haproxy": "HAProxy", "nginx": "nginx"}
+NAMES = {"apache": "Apache", "haproxy": "HAProxy", "nginx": "nginx", "nginx-links": "nginx by links"}
 
 # What must happen, by the number that the marker `case` names. Where no test shows it yet, LATER says why.
 CASES: Mapping[int, str] = {

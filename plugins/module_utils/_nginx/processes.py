@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -114,6 +115,37 @@ def are_replaced(serving: Iterable[Process]) -> bool:
 
 def lives(process: Process) -> bool:
     return _process(process.pid) == process
+
+
+class Progress(NamedTuple):
+    """How far a process has come."""
+
+    sleeps: bool  # a worker sleeps only where it waits for the next event
+    slept: int  # how often it went to sleep
+    ticks: int  # of processor time
+
+
+def progress(process: Process) -> Progress | None:
+    """None when it is gone."""
+    text = _text(f"/proc/{process.pid}/stat")
+    slept = re.search(r"^voluntary_ctxt_switches:\s*([0-9]+)", _text(f"/proc/{process.pid}/status"), re.MULTILINE)
+    try:
+        fields = text.rpartition(")")[2].split()
+        if start_of(text) != process.start or slept is None:
+            return None
+        return Progress(fields[0] == "S", int(slept.group(1)), int(fields[11]) + int(fields[12]))
+    except (ValueError, IndexError):
+        return None
+
+
+def user_of(process: Process) -> tuple[int, frozenset[int]] | None:
+    """Its effective user and all its groups; None when it is gone."""
+    rows = dict(line.partition(":")[::2] for line in _text(f"/proc/{process.pid}/status").splitlines())
+    try:
+        groups = [rows["Gid"].split()[1], *rows["Groups"].split()]
+        return int(rows["Uid"].split()[1]), frozenset(map(int, groups))
+    except (KeyError, ValueError, IndexError):
+        return None
 
 
 def _children(pid: int) -> Iterable[int]:

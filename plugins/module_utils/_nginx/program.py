@@ -80,6 +80,10 @@ class Program:
 
     def test(self, what_it_means: str, hint: str) -> Dump:
         """Raise ``InvalidConfiguration`` unless nginx would take the files as they are; what they say, else."""
+        return dump_of(self.whole(what_it_means, hint))
+
+    def whole(self, what_it_means: str, hint: str) -> str:
+        """The same, with the text of all files, each after a line that names it."""
         done = self._run("-T", "-c", self._config)
         if done.returncode != 0:
             words = [line for line in done.stderr.splitlines() if line.strip()][-3:]
@@ -88,7 +92,7 @@ class Program:
                 f"{what_it_means}",
                 hint,
             )
-        return dump_of(done.stdout)
+        return done.stdout
 
     def _run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         try:

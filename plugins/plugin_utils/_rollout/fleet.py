@@ -25,6 +25,7 @@ def balancer_params(settings: Settings) -> dict[str, Any]:
         "socket": settings.socket,
         "master_socket": "" if settings.master_socket == "none" else settings.master_socket or None,
         "lasting": settings.lasting,
+        "nginx_mode": settings.nginx_mode,
         "nginx_config": settings.nginx_config,
         "nginx_binary": settings.nginx_binary,
         "nginx_pid_file": settings.nginx_pid_file or None,
