@@ -104,7 +104,7 @@ class Test(ast.NodeVisitor):
             return ("the lab",)
         fixtures, needed = self._asked(function, set())
         for kind in KINDS:
-            if kind in fixtures:
+            if kind.replace("-", "_") in fixtures:
                 return (_versions(kind),)
         if "balancer" not in fixtures:
             return (self._WITHOUT,)
