@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible import constants as C
@@ -21,11 +21,14 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, preflight
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, overview, preflight
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import name_processes, owner
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import (
     BACK,
     FORWARD,
@@ -44,6 +47,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     ROLLING,
     STRATEGIES,
     Maintenance,
+    Overview,
     Rollback,
     Settings,
 )
@@ -86,18 +90,13 @@ class ActionModule(ActionBase):
 
     def _roll_out(self) -> dict[str, Any]:
         """Preflight, and with a ready method every batch after it, over the same lasting connections."""
-        variables = {
-            name: self._templar.template(value) for name, value in self._vars.items() if name.startswith(PREFIX)
-        }
+        variables = self._own_variables()
         with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
             try:
                 record, settings, source = self._planned(variables, remote)
             except RolloutError as error:
                 return self._refused(variables, error)
             record.save()
-            if record.batches and not self._check:
-                record.keeper = self._start_keeper(settings, record.path)
-                record.save()
             plan = {
                 "path": record.path,
                 "settings": variables,
@@ -123,20 +122,54 @@ class ActionModule(ActionBase):
             "plan": plan,
         }
 
+    def _begin(self, settings: Settings, remote: Remote, record: Record, again: Callable[[str], Record]) -> Record:
+        """Have the lease, and the plan in every ledger; the plan is made anew where somebody else had the lease meanwhile."""
+        playbook, keeper = os.getppid(), 0
+        record.save()
+        if record.batches:
+            keeper = self._start_keeper(settings, record.path)
+        process = name_processes([playbook, os.getpid(), *([keeper] if keeper else [])])
+        lease: LeaseRecord | None = None
+        try:
+            lease, waited = lease_of.take(
+                settings, remote, record, owner(self._vars, playbook), process, self._display.display
+            )
+            if waited:
+                record, path = again(record.rollout_id), record.path
+                record.path = path
+            record.lease, record.keeper = lease, keeper
+            lease_of.begin(Fleet(settings, remote, record, self._check))
+            record.save()
+            if record.batches:
+                start_witness(settings, record, playbook)
+        except BaseException:
+            record.lease = lease
+            lease_of.give_back(Fleet(settings, remote, record, self._check))
+            if keeper:
+                _keeper.end(keeper)
+            raise
+        return record
+
     def _start_keeper(self, settings: Settings, path: str) -> int:
-        """Have somebody put members back if this playbook ends too early."""
+        """Have somebody renew the lease, and put members back if this playbook ends too early."""
 
         def act(why: str) -> str:
             _keeper.quiet(self._display)
             record = Record.load(path)
             with record.at_work():
                 record = Record.load(path)
-                remote = Remote(self._vars, self._task, self._play_context, self._templar, lasting=True, grace=2.0)
-                with remote:
+                with self._lasting(2.0) as remote:
                     cancel.cancel(settings, remote, record, why)
                     return _close(settings, remote, record)[0]
 
-        return _keeper.start(os.getppid(), act)
+        def open_remote(grace: float) -> Remote:
+            _keeper.quiet(self._display)
+            return self._lasting(grace)
+
+        return _keeper.start(os.getppid(), act, lease_of.Renewal(path, open_remote))
+
+    def _lasting(self, grace: float) -> Remote:
+        return Remote(self._vars, self._task, self._play_context, self._templar, lasting=True, grace=grace)
 
     def _roll(self, settings: Settings, remote: Remote, record: Record, source: str) -> bool:
         try:
@@ -148,6 +181,9 @@ class ActionModule(ActionBase):
             changed = True
         record.save()
         return changed
+
+    def _own_variables(self) -> dict[str, Any]:
+        return {name: self._templar.template(value) for name, value in self._vars.items() if name.startswith(PREFIX)}
 
     def _refused(self, variables: Mapping[str, Any], error: RolloutError) -> dict[str, Any]:
         record = self._refusal(variables, error)
@@ -167,18 +203,23 @@ class ActionModule(ActionBase):
             upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
         else:
             source = method_of(settings).source(settings, self._folders())
-        record = preflight.preflight(
-            settings,
-            self._hosts_of(settings.hosts),
-            [self._hosts_of(layer.balancers) for layer in settings.layers],
-            self._vars["hostvars"],
-            remote,
-            upgrade,
-            self._check,
-        )
+
+        def look(rollout_id: str = "") -> Record:
+            return preflight.preflight(
+                settings,
+                self._hosts_of(settings.hosts),
+                [self._hosts_of(layer.balancers) for layer in settings.layers],
+                self._vars["hostvars"],
+                remote,
+                upgrade,
+                self._check,
+                rollout_id,
+            )
+
+        record = look()
         preflight.make_folder(settings, record)
-        if record.batches and not self._check:
-            start_witness(settings, record, os.getppid())
+        if (record.batches or record.unended) and not self._check:
+            record = self._begin(settings, remote, record, look)
         return record, _settled(settings, record), source
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
@@ -270,6 +311,29 @@ class ActionModule(ActionBase):
     def _put_back(self) -> dict[str, Any]:
         return self._batch_phase(Phases.put_back)
 
+    # -- beside -----------------------------------------------------------------
+
+    def _status(self) -> dict[str, Any]:
+        settings = Overview.from_vars(self._own_variables())
+        layers = [self._hosts_of(layer.balancers) for layer in settings.layers]
+        hosts = self._hosts_of(settings.hosts)
+        data = looking.status(settings, hosts, layers, self._vars["hostvars"], self._remote)
+        if settings.status_file:
+            looking.write(data, settings.status_file)
+        stats = {"rollout_status": data}
+        return {
+            "msg": overview.text(data),
+            "status": data,
+            "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
+        }
+
+    def _stop(self) -> dict[str, Any]:
+        settings = Overview.from_vars(self._own_variables())
+        machines = {host for layer in settings.layers for host in self._hosts_of(layer.balancers)}
+        by = owner(self._vars, os.getppid())
+        changed, message = looking.ask_to_stop(settings, sorted(machines), self._remote, by, self._check)
+        return {"changed": changed, "msg": message}
+
     # -- after ------------------------------------------------------------------
 
     def _decide_back(self) -> dict[str, Any]:
@@ -287,7 +351,11 @@ class ActionModule(ActionBase):
         record = Record.load(facts["path"])
         if record.stop is not None and record.stop.phase == "preflight":
             end_witness(record)
-            message, data, path = _written(record, ending.refusal_report(record))
+            data = ending.refusal_report(record)
+            if record.lease is not None:
+                settings = STRATEGIES[record.strategy].from_vars(facts["settings"])
+                ending.tell_ledgers(Fleet(settings, self._remote, record, self._check), data)
+            message, data, path = _written(record, data)
         else:
             settings = _settings_of(record, facts)
             Fleet(settings, self._remote, record, self._check).revive()
@@ -325,7 +393,10 @@ def _settled(settings: Settings, record: Record) -> Settings:
 
 def _close(settings: Settings, remote: Remote, record: Record) -> tuple[str, dict[str, Any], str]:
     """The report of a rollout that has come to its end: what the user is told, the report, and where it is."""
-    return _written(record, ending.report(settings, record, remote, end_witness(record)))
+    data = ending.report(settings, record, remote, end_witness(record))
+    if record.lease is not None:
+        ending.tell_ledgers(Fleet(settings, remote, record, record.check), data)
+    return _written(record, data)
 
 
 def _written(record: Record, data: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
@@ -353,4 +424,6 @@ _PHASES = {
     "put_back": ActionModule._put_back,
     "decide_back": ActionModule._decide_back,
     "report": ActionModule._report,
+    "status": ActionModule._status,
+    "stop": ActionModule._stop,
 }

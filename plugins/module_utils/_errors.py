@@ -136,6 +136,12 @@ class LeaseLost(RolloutError):
     code = "lease_lost"
 
 
+class Stopped(RolloutError):
+    """Somebody asked the run to stop."""
+
+    code = "stopped"
+
+
 class LedgerBroken(RolloutError):
     """The ledger on a balancer cannot be read or written; it was left as it is."""
 
@@ -153,7 +159,7 @@ _BY_CODE = {
     for error in (
         RolloutError, BadInput, Unreachable, PermissionDenied, UnknownPool, UnknownMember,
         Refused, BadReply, InvalidConfiguration, ChangedByOther, TimedOut, FloorBroken,
-        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, LedgerBroken, Cancelled,
+        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, Stopped, LedgerBroken, Cancelled,
     )
 }  # fmt: skip
 

@@ -163,6 +163,9 @@ class Tables:
         )
         self._run("DELETE FROM events WHERE id <= (SELECT max(id) FROM events) - ?", KEPT_EVENTS)
 
+    def forget_rollout(self, name: str) -> None:
+        self._run("DELETE FROM rollouts WHERE id = ?", name)
+
     def end_rollout(self, name: str, ended: float, outcome: str, sentence: str, seconds: Mapping[str, float]) -> None:
         self._run(
             "UPDATE rollouts SET ended = ?, outcome = ?, sentence = ?, seconds = ? WHERE id = ?",

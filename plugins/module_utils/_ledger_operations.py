@@ -90,7 +90,7 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Renew the lease and note what is about to be done, or was done; raises ``LeaseLost``.
 
     ``lease`` is as for every change. ``begin`` is the rollout that begins, ``end`` how it ended, ``event`` a line for
-    people; with ``release`` the lease is given back.
+    people; with ``release`` the lease is given back, and with ``forget`` the rollout was none.
     """
     fence = Fence.from_params(params, False)
     if fence is None:
@@ -108,6 +108,8 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         if end:
             tables.end_rollout(fence.holder, now.wall, end["outcome"], end["sentence"], end.get("seconds") or {})
             tables.event(now.wall, fence.number, fence.holder, end["sentence"])
+        if params.get("forget"):
+            tables.forget_rollout(fence.holder)
         lease = tables.lease()
         if params.get("release") and lease is not None:
             tables.set_lease(release(lease, now))
@@ -162,7 +164,8 @@ def _begin(tables: Tables, fence: Fence, begin: Mapping[str, Any], now: Moment) 
         if old is not None and old.phase not in ENDED:
             continue
         releases = row.get("release_before"), row.get("release")
-        tables.set_member(MemberEntry(str(row["host"]), fence.holder, "planned", True, *releases, {}, now.wall))
+        phase = str(row.get("phase") or "planned")
+        tables.set_member(MemberEntry(str(row["host"]), fence.holder, phase, True, *releases, {}, now.wall))
 
 
 def _how(old: Lease | None, lease: Lease, now: Moment) -> str:

@@ -47,6 +47,8 @@ def member_info(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     return {
         "changed": False,
         "release": release,
+        "runs": probe.get("version"),
+        "installed": store["current"] if store else record.get("release"),
         "previous": (store or record).get("previous"),
         "releases": [each["version"] for each in store["releases"]] if store else [],
         "healthy": bool(probe["healthy"]),
@@ -99,6 +101,8 @@ def _installed(
     return {
         "changed": False,
         "release": release,
+        "runs": runs,
+        "installed": store["current"],
         "previous": store["previous"],
         "releases": [each["version"] for each in store["releases"]],
         "healthy": bool(probe["healthy"]),

@@ -32,9 +32,11 @@ options:
       - V(put_back) gives the batch new work, as before, and looks at it under traffic.
       - V(decide_back) plans the way back of a rollout that stopped.
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
+      - V(status) looks at hosts, service, balancers and ledgers and says how they stand.
+      - V(stop) asks the run that works on the service to end after the batch in hand.
     type: str
     required: true
-    choices: [roll_out, drain, upgraded, gate, put_back, decide_back, report]
+    choices: [roll_out, drain, upgraded, gate, put_back, decide_back, report, status, stop]
   strategy:
     description:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
@@ -93,6 +95,10 @@ report:
   description: The path of C(report.json).
   type: str
   returned: for O(name=report)
+status:
+  description: How the service stands; C(attention) says whether anything does not fit together, and C(drift) what.
+  type: dict
+  returned: for O(name=status)
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -112,6 +118,8 @@ def main() -> None:
                     "put_back",
                     "decide_back",
                     "report",
+                    "status",
+                    "stop",
                 ],
             },
             "strategy": {"type": "str", "choices": ["rolling", "maintain", "rollback"], "default": "rolling"},

@@ -56,6 +56,12 @@ class Candidate:
     in_service: bool  # on every balancer
     healthy: bool = True
     left_out: bool = False  # held out by an earlier rollout that did not put it back
+    unfinished: bool = False  # left by halves by an earlier rollout, by what the ledgers say
+    done: bool = False  # finished by the maintenance that was interrupted
+
+    @property
+    def needs_repair(self) -> bool:
+        return self.left_out or self.unfinished or not (self.in_service and self.healthy)
 
 
 @dataclass(frozen=True)
@@ -79,8 +85,8 @@ def plan_rolling(
 ) -> Plan:
     """The batches that bring every candidate to ``version``.
 
-    Members that need repair (out of service or not healthy) come first, since
-    upgrading them costs no capacity. Percentages and the floor are of the whole
+    Members that need repair (left by halves, out of service or not healthy) come first, since
+    upgrading them costs no capacity; then those whose release is not known. Percentages and the floor are of the whole
     pool: ``others`` are its members that are left alone, each by whether it is
     in service. Raises ``Refused`` when it would make a third version, ``FloorBroken`` when the
     floor leaves no room for a batch of one.
@@ -89,8 +95,10 @@ def plan_rolling(
     total = len(candidates) + len(others)
     floor_count = floor_members(floor, total)
     in_service = sum(each.in_service for each in candidates) + sum(others)
-    todo = [each for each in candidates if each.release != version or not each.healthy or each.left_out]
-    todo.sort(key=lambda each: (each.in_service and each.healthy,))
+    todo = [
+        each for each in candidates if each.release != version or not each.healthy or each.left_out or each.unfinished
+    ]
+    todo.sort(key=lambda each: (not each.needs_repair, each.release is not None))
     finished = tuple(each.name for each in candidates if each not in todo)
     spare = in_service - floor_count
     if spare < 1 and any(each.in_service for each in todo):
@@ -104,19 +112,21 @@ def plan_maintenance(
 ) -> Plan:
     """The batches that walk through every candidate, whatever it runs.
 
-    Members that an earlier walk left out come first, then others that are out of
+    One that was interrupted goes on where it was. Members that an earlier walk left out come first, then others that are out of
     service or not healthy. Raises ``FloorBroken`` as ``plan_rolling`` does.
     """
     releases = {each.release for each in candidates}
     total = len(candidates) + len(others)
     floor_count = floor_members(floor, total)
     in_service = sum(each.in_service for each in candidates) + sum(others)
-    todo = sorted(candidates, key=lambda each: (not each.left_out, each.in_service and each.healthy))
+    walk = [each for each in candidates if not each.done or each.needs_repair]
+    todo = sorted(walk, key=lambda each: (not (each.left_out or each.unfinished), not each.needs_repair))
     spare = in_service - floor_count
     if spare < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
     result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare)
-    return Plan(result, (), floor_count, in_service, releases.pop() if len(releases) == 1 else None, shrunk)
+    finished = tuple(each.name for each in candidates if each not in walk)
+    return Plan(result, finished, floor_count, in_service, releases.pop() if len(releases) == 1 else None, shrunk)
 
 
 def cut_in_batches(

@@ -31,6 +31,16 @@ def stopped(pid: int) -> bool:
     return _state(pid) in ("T", "t")
 
 
+def started(pid: int) -> str:
+    """When a living process was started, in ticks since boot; empty where it is dead, or nobody says."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
 def _state(pid: int) -> str | None:
     """The letter that Linux has for its state; empty where there is no such process, None where nobody says."""
     try:

@@ -30,7 +30,7 @@ PER_POOL = (
     *("nginx_mode", "nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
     *("access_log", "access_log_format"),
 )
-ROLLING, MAINTAIN, ROLLBACK = "rolling", "maintain", "rollback"
+ROLLING, MAINTAIN, ROLLBACK, STATUS = "rolling", "maintain", "rollback", "status"
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package", "container")
 
@@ -288,6 +288,9 @@ class Settings:
     ramp_seconds: float = setting(number(0, 86400), 10.0)
 
     on_failure: str = setting(choice("rollback", "freeze"), "rollback")
+    lease_seconds: float = setting(number(2, 86400), 60.0)
+    take_over: bool = setting(boolean, False)
+    status_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")
 
     witness_url: str = setting(optional(named(_names.http_url)), "")
@@ -484,6 +487,22 @@ class Rollback(Settings):
         name = {"package": "package_name", "container": "container_image"}.get(self.method)
         if name and not getattr(self, name):
             raise BadInput(f"rollout_{name} is not set, and the upgrade method is {self.method}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview(Settings):
+    """The same for who only looks: a version may be set, and how a member is upgraded need not be."""
+
+    strategy: ClassVar[str] = STATUS
+
+    version: str = setting(optional(named(_names.version)), "")
+
+    def _check_method(self) -> None:
+        """How a release would be installed does not matter here."""
+
+    @property
+    def method(self) -> str:
+        return self.upgrade_method or "tasks"
 
 
 STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback)}

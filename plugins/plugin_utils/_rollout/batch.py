@@ -19,6 +19,7 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Refused,
     RolloutError,
+    Stopped,
     Unhealthy,
     Unreachable,
     UpgradeFailed,
@@ -92,6 +93,8 @@ class Phases:
 
         An earlier batch that waits for it is put back by the same change; whatever goes wrong, it is put back.
         """
+        if self.record.stop_asked and not self.batch.back:
+            self.record.halt("stop", Stopped(f"{self.record.stop_asked} asked the run to stop."), [])
         waiting = waiting_members(self.record, self.batch.hosts)
         if self.record.stop and not self.batch.back:
             returned = self._put_back_alone(waiting)
@@ -119,6 +122,8 @@ class Phases:
                     )
                     after = self.drain()
                     return replace(after, message=words + after.message, changed=True)
+        if not failed:
+            failed = self._begin_work()
         if failed:
             outcome = self._undo_drain(hosts, replies, failed)
             return replace(outcome, message=words + outcome.message, changed=bool(words))
@@ -185,6 +190,15 @@ class Phases:
             if not all(reply.ok for reply in replies.values()):
                 break
         return replies
+
+    def _begin_work(self) -> dict[str, Reply]:
+        """From here on nobody but a run may put these members back; the balancers that could not be told so."""
+        for member in self.members():
+            member.opened = True
+        failed = {place: reply for place, reply in self.fleet.run(self.fleet.notes()).items() if not reply.ok}
+        for member in self.members() if failed else []:
+            member.opened = False
+        return failed
 
     def _note_before(self, balancer: str, reply: Reply) -> None:
         for host, setting in self.fleet.by_host(balancer, reply.result.get("return_to", {})).items():
@@ -272,6 +286,10 @@ class Phases:
         members = [member for member in members if self.batch.release(member, self.record)]
         if not members:
             return Outcome("nothing to upgrade")
+        lost = self._lease_lost()
+        if lost is not None:
+            self.record.halt("upgrade", lost, [member.host for member in members])
+            return Outcome(str(lost), error=lost)
         since = self.record.now()
         for member in members:
             member.state = "upgraded"  # from here on its release may have been touched
@@ -289,6 +307,13 @@ class Phases:
         self.record.event("upgrade", [m.host for m in members], since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
         return Outcome(str(error) if error else message, any(r.changed for r in replies.values()), error)
+
+    def _lease_lost(self) -> RolloutError | None:
+        """Members know of no lease: who stood still since the balancers were asked must ask them again."""
+        if self.fleet.lease_lasts:
+            return None
+        errors = [_named(place, each.error) for place, each in self.fleet.run(self.fleet.notes()).items() if each.error]
+        return errors[0] if errors else None
 
     def _switch(self, member: MemberRecord) -> Call:
         protect = [name for name in (member.release_before, self.record.to_version) if name]
@@ -350,7 +375,7 @@ class Phases:
             if error is not None:
                 problems.append(self._set_aside(member, "gate", _named(member.host, error)))
             else:
-                member.state = "healthy"
+                member.state, member.opened = "healthy", False
         problems.extend(self._balancers_that_failed("gate", replies))
         failed = [member.host for member in members if member.state != "healthy"]
         if failed:
@@ -535,6 +560,7 @@ class Phases:
         if member.out_at is not None:
             member.out_seconds += self.record.now() - member.out_at
             member.out_at = None
+        member.opened = False
         if member.state == "drained":
             goes_back = self.batch.back and member.release == self.record.to_version
             member.state = "finished" if goes_back else "untouched"

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseLost, Stopped
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Upgraded,
@@ -20,10 +21,15 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import not_judged
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, ROLLBACK, Settings
+
+_WHY_NOTHING = {
+    LeaseLost.code: "this run may change nothing any more",
+    Stopped.code: "the run ends after the batch in hand, as was asked",
+}
 
 # What `set_stats` hands on, under names that start with rollout_.
 STATS = (
@@ -45,6 +51,9 @@ def decide_back(settings: Settings, record: Record) -> str:
     if record.stop is None:
         record.back_batches = []
         return "nothing to take back"
+    if record.stop.code in (LeaseLost.code, Stopped.code):
+        record.back_batches = []
+        return "nothing goes back: " + _WHY_NOTHING[record.stop.code]
     changed = [
         Upgraded(
             name=member.host,
@@ -337,6 +346,15 @@ def _what_next(data: Mapping[str, Any]) -> str:
         if data["strategy"] == MAINTAIN and out:
             parts.append("It begins with the members that were left out.")
     return " ".join(part for part in parts if part)
+
+
+def tell_ledgers(fleet: Fleet, data: Mapping[str, Any]) -> None:
+    """How it ended, for the ledgers, and the lease back; a run that has lost it has nothing more to say."""
+    seconds: dict[str, float] = {"total": data["duration_seconds"]}
+    for event in data["events"]:
+        seconds[event["phase"]] = round(seconds.get(event["phase"], 0.0) + event["seconds"], 3)
+    end = {"outcome": data["outcome"], "sentence": data["sentence"], "seconds": seconds}
+    fleet.ask(fleet.notes(end=end, release=True))
 
 
 def write_report(record: Record, data: Mapping[str, Any]) -> str:

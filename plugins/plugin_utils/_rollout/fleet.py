@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,10 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+# What a balancer lets nobody do without the lease.
+_FENCED = ("pool_drain", "pool_return", "pool_put_back", "pool_weigh", "ledger_note")
+_NOTE_LIMIT = 10.0
 
 
 def balancer_params(settings: Settings) -> dict[str, Any]:
@@ -91,7 +96,75 @@ class Fleet:
         """A call for the balancer and the pool of this place."""
         where = self.record.place(place)
         own = balancer_params(self.settings.layers[where.layer])
+        if self.record.lease is not None and operation in _FENCED and not self.check:
+            own["lease"] = self._lease(place, params.get("members", []))
         return Call(operation, {**own, **params}, limit, where.host)
+
+    def _lease(self, place: str, names: Iterable[str]) -> dict[str, Any]:
+        """What a change has to bring: the lease, and what the balancer's ledger does not know yet."""
+        lease = self.record.lease
+        assert lease is not None
+        told = lease.told.get(place, {})
+        rows = [_row(each) for each in self.record.members.values() if told.get(each.host) != _said(each)]
+        hosts = self.by_host(place, {name: name for name in names})
+        return {
+            "number": lease.number,
+            "holder": lease.holder,
+            "members": rows,
+            "hosts": {name: host for host, name in hosts.items()},
+        }
+
+    def notes(self, **params: Any) -> dict[str, Call]:
+        """The call that renews the lease on every balancer, and tells its ledger what it does not know yet."""
+        if self.record.lease is None or self.check:
+            return {}
+        places = [place for place in self.record.lease.hosts if place in self.record.balancers]
+        return {place: self.call(place, "ledger_note", _NOTE_LIMIT, params) for place in places}
+
+    def note_plan(self, begin: Mapping[str, Any]) -> None:
+        """Have every ledger know the plan; raises the first balancer's error."""
+        assert self.record.lease is not None
+        said = {member.host: _said(member) for member in self.record.members.values()}
+        for place in self.record.balancers:
+            self.record.lease.told[place] = dict(said)
+        for place, reply in self.run(self.notes(begin=begin)).items():
+            if reply.error is not None:
+                self.record.lease.told.clear()
+                reply.error.message = f"{place}: {reply.error.message}"
+                raise reply.error
+
+    @property
+    def lease_lasts(self) -> bool:
+        """Whether the lease lasts by what this side knows, without asking."""
+        lease = self.record.lease
+        if lease is None or self.check:
+            return True
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - lease.renewed < float(lease.request["seconds"]) / 2
+
+    def ask(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
+        """What each call came to, whoever is down; and what the balancers said beside it, such as reloads that they made."""
+        lease, since = self.record.lease, time.clock_gettime(time.CLOCK_BOOTTIME)
+        replies = self.remote.run(calls, self.check)
+        for place, reply in replies.items():
+            facts = reply.error.facts if reply.error is not None else reply.result
+            made = int(facts.get("reloads_made", 0))
+            if made and not self.check:
+                self.record.reloads[place] = self.record.reloads.get(place, 0) + made
+        if lease is None:
+            return replies
+        renewed = set()
+        for place, call in calls.items():
+            sent, reply = call.params.get("lease"), replies[place]
+            if not sent or not reply.ok:
+                continue
+            renewed.add(call.host)
+            told = lease.told.setdefault(place, {})
+            told.update({row["host"]: _said_row(row) for row in sent["members"]})
+            asked = reply.result.get("stop_asked") or reply.result.get("stop")
+            self.record.stop_asked = self.record.stop_asked or str(asked or "")
+        if len(renewed) >= lease.needed:
+            lease.renewed = since
+        return replies
 
     def calls(
         self,
@@ -128,27 +201,18 @@ class Fleet:
         """What each call came to; those of balancers that are down are left out where that was asked for."""
         return self.living(self.ask(calls))
 
-    def ask(self, calls: Mapping[str, Call]) -> dict[str, Reply]:
-        """What each call came to, whoever is down; reloads that were made for it are counted."""
-        replies = self.remote.run(calls, self.check)
-        for place, reply in replies.items():
-            facts = reply.error.facts if reply.error is not None else reply.result
-            made = int(facts.get("reloads_made", 0))
-            if made and not self.check:
-                self.record.reloads[place] = self.record.reloads.get(place, 0) + made
-        return replies
-
     def living(self, replies: Mapping[str, Reply]) -> dict[str, Reply]:
         """The replies without those of balancers that are down, where these are to be skipped.
 
-        Such a place counts no more, until ``revive`` finds it back. The last one of a layer is never left out.
+        Such a place counts no more, until ``revive`` finds it back. Never left out are the last one of a layer, and
+        those without which the lease is not had by enough.
         """
         if self.settings.dead_balancer != "skip":
             return dict(replies)
         found = dict(replies)
         for places in self.layers:
             dead = [place for place in places if place in found and _is_lost(found[place])]
-            if len(dead) == len(places):
+            if len(dead) == len(places) or not self._enough_without(dead):
                 continue
             for place in dead:
                 error = found.pop(place).error
@@ -157,16 +221,35 @@ class Fleet:
                 self.record.notes.append(f"{place} was left out, as rollout_dead_balancer says: {error}")
         return found
 
+    def _enough_without(self, dead: Iterable[str]) -> bool:
+        lease = self.record.lease
+        staying = {self.record.place(place).host for place in self.record.balancers if place not in dead}
+        return lease is None or len(staying) >= lease.needed
+
     def revive(self) -> None:
         """Bring balancers that are back in line with the others, and count them again."""
         if not self.record.dead or self.check:
             return
         replies = self.remote.run({place: self.call(place, "pool_read", 10, {}) for place in self.record.dead})
         for place, reply in replies.items():
-            if reply.ok and self._bring_in_line(place, reply.result):
+            if reply.ok and self._has_lease(place) and self._bring_in_line(place, reply.result):
                 self.record.dead.remove(place)
                 self.record.balancers.append(place)
                 self.record.notes.append(f"{place} came back, and was brought in line before it counted")
+
+    def _has_lease(self, place: str) -> bool:
+        """Whether a balancer that came back gives the lease that its siblings have given."""
+        lease = self.record.lease
+        if lease is None:
+            return True
+        host = self.record.place(place).host
+        params = {**lease.request, "number": lease.number}
+        if not self.remote.run({place: Call("lease_acquire", params, _NOTE_LIMIT, host)})[place].ok:
+            return False
+        lease.told.pop(place, None)
+        if host not in lease.hosts.values():
+            lease.hosts[place] = host
+        return True
 
     def _bring_in_line(self, place: str, found: Mapping[str, Any]) -> bool:
         """Whether what we left there by halves was finished: members that serve are back, the others are out."""
@@ -223,3 +306,23 @@ class Fleet:
 
 def _is_lost(reply: Reply) -> bool:
     return isinstance(reply.error, Unreachable)
+
+
+def _row(member: MemberRecord) -> dict[str, Any]:
+    """A member as the ledgers know it."""
+    return {
+        "host": member.host,
+        "phase": member.phase,
+        "release_before": member.release_before,
+        "release": member.release,
+        "before": member.before,
+    }
+
+
+def _said(member: MemberRecord) -> str:
+    return _said_row(_row(member))
+
+
+def _said_row(row: Mapping[str, Any]) -> str:
+    """What of a row makes it worth telling again."""
+    return f"{row['phase']} {row['release']} {','.join(sorted(row['before']))}"

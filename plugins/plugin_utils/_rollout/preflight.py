@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
+    LedgerBroken,
     PermissionDenied,
     Refused,
     RolloutError,
@@ -41,6 +42,12 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
     Record,
     new_id,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import (
+    Earlier,
+    check_resume,
+    done_before,
+    read_ledgers,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Rollback, Settings
 
 
@@ -52,11 +59,12 @@ def preflight(
     remote: Remote,
     upgrade: str,
     check: bool,
+    rollout_id: str = "",
 ) -> Record:
     """Read the live fleet, refuse what cannot go well, and return the planned rollout.
 
     ``hosts`` are inventory hosts, ``balancers`` those of each layer; ``upgrade`` is the path of
-    the user's tasks file or role. Raises ``RolloutError``.
+    the user's tasks file or role; ``rollout_id`` is given where the rollout has its name already. Raises ``RolloutError``.
     """
     if not hosts:
         raise BadInput(f"rollout_hosts {settings.hosts!r} matches no host of the inventory.")
@@ -68,11 +76,15 @@ def preflight(
             raise BadInput(f"{', '.join(both)}: in rollout_hosts and in rollout_balancers at once.")
 
     places = find_places(settings, balancers)
-    replies = remote.run({**_balancer_calls(settings, places), **_member_calls(settings, hosts)}, check)
+    replies = remote.run({**_balancer_calls(settings, places), **member_calls(settings, hosts)}, check)
     dead = _dead(settings, places, replies)
     seen = {name: place for name, place in places.items() if name not in dead}
+    _offer_copy(settings, seen, replies)
     pools = _pools(settings, seen, replies)
     held_out = {name: replies[name].result["held_out"] for name in seen}
+    earlier = read_ledgers({name: replies[name].result["ledger"] for name in seen})
+    check_resume(earlier, settings.strategy, settings.version)
+    done = done_before(earlier, settings.strategy, upgrade)
     infos = _infos({name: replies[name] for name in hosts})
     names = find_members(hosts, hostvars, pools)
     _refuse_trackers(seen, pools, names)
@@ -85,7 +97,14 @@ def preflight(
         last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
         settings = settings.to(going_back.target(infos, settings.rollback_to, last))
         hosts = going_back.newest_first(hosts, last)
-    candidates = [_candidate(host, names[host], pools, held_out, infos[host]) for host in hosts]
+    candidates = [
+        replace(
+            _candidate(host, names[host], pools, held_out, infos[host]),
+            unfinished=host in earlier.unfinished,
+            done=host in done,
+        )
+        for host in hosts
+    ]
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
     if settings.strategy == MAINTAIN:
@@ -93,6 +112,7 @@ def preflight(
     else:
         plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = [
+        *_of_the_interrupted(earlier),
         *_notes(settings, plan, candidates),
         *_lasting(settings, seen, replies),
         *_weights_that_differ(pools, seen),
@@ -111,7 +131,7 @@ def preflight(
 
     started = time.time()
     return Record(
-        rollout_id=new_id(started),
+        rollout_id=rollout_id or new_id(started),
         service=settings.service,
         strategy=settings.strategy,
         pool=settings.pool,
@@ -144,6 +164,9 @@ def preflight(
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
         outside_well=outside_well,
+        lease_seen=earlier.number,
+        unended=bool(earlier.interrupted) or earlier.active,
+        done=sorted(done & set(plan.finished)),
     )
 
 
@@ -198,6 +221,19 @@ def _dead(settings: Settings, places: Mapping[str, Place], replies: Mapping[str,
     return dict(dead)
 
 
+def _offer_copy(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> None:
+    """Where a balancer's ledger cannot be used, say which other one has it whole."""
+    whole = [places[name].host for name in places if replies[name].ok and replies[name].result["ledger"]]
+    for name in places:
+        error = replies[name].error
+        if isinstance(error, LedgerBroken) and whole:
+            folder = f"/var/lib/zerodrop/{settings.service}"
+            error.hint += (
+                f" {whole[0]} has it whole: move ledger.db in {folder} of {places[name].host} aside, and copy that one "
+                "to its place."
+            )
+
+
 def _set_floors(settings: Settings, plan: Plan, places: Mapping[str, Place], pools: Mapping[str, Pool]) -> None:
     """Each place's floor: the plan's for the outermost pool, and of its own size for another."""
     for number in range(len(settings.layers)):
@@ -211,7 +247,7 @@ def _set_floors(settings: Settings, plan: Plan, places: Mapping[str, Place], poo
                 place.floor = floor_members(settings.floor, sizes[0]) if number else plan.floor
 
 
-def _member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
+def member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
     params: dict[str, Any] = {"service": settings.service, "health": health_params(settings, None)}
     params.update(method_of(settings).look(settings))
     return {host: Call("member_info", params, settings.health_request_timeout) for host in hosts}
@@ -449,6 +485,13 @@ def _candidate(
             for balancer, name in names.items()
         ),
     )
+
+
+def _of_the_interrupted(earlier: Earlier) -> list[str]:
+    if not earlier.touched:
+        return []
+    left = f", left by halves: {', '.join(sorted(earlier.unfinished))}" if earlier.unfinished else ""
+    return [f"goes on with the run of {earlier.interrupted['owner']}, which never came to its end{left}"]
 
 
 def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> list[str]:

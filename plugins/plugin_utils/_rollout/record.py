@@ -46,6 +46,20 @@ class Place:
 
 
 @dataclass
+class LeaseRecord:
+    """The lease that the rollout has."""
+
+    number: int
+    holder: str
+    request: dict[str, Any]  # what the balancers were asked for it, the number apart
+    needed: int  # on how many balancers it must be had
+    hosts: dict[str, str]  # one place of each balancer, and the balancer's name in the inventory
+    renewed: float  # seconds since this machine's boot, when the balancers were last asked
+    keeper: int | None = None  # the process that renews it
+    told: dict[str, dict[str, str]] = field(default_factory=dict)  # by place and host: what its ledger says of members
+
+
+@dataclass
 class MemberRecord:
     """What became of one member."""
 
@@ -66,6 +80,16 @@ class MemberRecord:
     look: str = ""  # pass, fail, inconclusive
     look_reason: str = ""  # why it is so
     trouble: str = ""
+    opened: bool = False  # its release may be touched from now on, whatever its state says
+
+    @property
+    def phase(self) -> str:
+        """Where it is, as the ledgers say it."""
+        if self.state in ("untouched", "drained"):
+            return "upgrading" if self.opened else "draining" if self.out_at is not None else "planned"
+        if self.state in ("healthy", "finished", "rolled_back"):
+            return self.state
+        return "upgrading" if self.state == "upgraded" else "left_out"
 
     @property
     def serves(self) -> bool:
@@ -126,6 +150,11 @@ class Record:
     witness: dict[str, Any] = field(default_factory=dict)
     outside_well: bool | None = None  # whether the service answered from outside before; None: it is not asked there
     stop: Stop | None = None
+    lease: LeaseRecord | None = None
+    lease_seen: int = 0  # the number of the last lease before this one
+    unended: bool = False  # an earlier run has not come to its end, or lives still
+    done: list[str] = field(default_factory=list)  # members that an interrupted run finished, and this one leaves alone
+    stop_asked: str = ""  # by whom the run was asked to stop
     events: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what the user should know beside the outcome
     first_new_at: float | None = None  # first member with the new version in service
@@ -208,4 +237,5 @@ class Record:
         data["members"] = {name: MemberRecord(**member) for name, member in data["members"].items()}
         data["places"] = {name: Place(**place) for name, place in data["places"].items()}
         data["stop"] = Stop(**data["stop"]) if data["stop"] else None
+        data["lease"] = LeaseRecord(**data["lease"]) if data["lease"] else None
         return cls(**data)

@@ -1,0 +1,139 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run takes over from one that died, and what it refuses to begin beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
+    Amount,
+    Candidate,
+    plan_maintenance,
+    plan_rolling,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import (
+    check_resume,
+    done_before,
+    read_ledgers,
+)
+
+
+def ledger(number: int = 1, ended: bool = False, left: float = 0.0, **phases: str) -> dict[str, Any]:
+    rollout = {
+        "id": f"r{number}",
+        "strategy": "rolling",
+        "owner": "kim on desk",
+        "to_version": "2.0",
+        "started": 0.0,
+        "plan": {"upgrade": "x.yml"},
+    }
+    return {
+        "lease": {"number": number, "left": left},
+        "interrupted": None if ended else rollout,
+        "members": {host: {"host": host, "phase": phase, "rollout": f"r{number}"} for host, phase in phases.items()},
+    }
+
+
+def test_without_any_ledger_there_was_nothing() -> None:
+    earlier = read_ledgers({"lb1": None, "lb2": None})
+    assert not earlier.touched
+    check_resume(earlier, "rolling", "9.9")
+
+
+def test_the_newest_ledgers_count() -> None:
+    earlier = read_ledgers(
+        {"lb1": ledger(1, web1="upgrading"), "lb2": ledger(2, web1="finished", web2="draining"), "lb3": None}
+    )
+    assert earlier.number == 2
+    assert earlier.unfinished == {"web2"}
+    assert earlier.finished == {"web1"}
+
+
+def test_what_one_of_them_calls_unfinished_is_so() -> None:
+    earlier = read_ledgers({"lb1": ledger(web1="finished"), "lb2": ledger(web1="healthy")})
+    assert earlier.unfinished == {"web1"}
+    assert not earlier.finished
+
+
+def test_an_end_that_reached_one_ledger_is_an_end() -> None:
+    earlier = read_ledgers({"lb1": ledger(web1="finished"), "lb2": ledger(ended=True, web1="finished")})
+    assert not earlier.interrupted
+    check_resume(earlier, "rolling", "3.0")
+
+
+def test_another_version_is_refused_with_three_ways_out() -> None:
+    earlier = read_ledgers({"lb1": ledger(web1="upgrading", web2="planned")})
+    check_resume(earlier, "rolling", "2.0")
+    for strategy, version in (("rolling", "1.0"), ("maintain", "")):
+        with pytest.raises(
+            Refused, match=r"The rollout of 2.0 that kim on desk began .* left by halves: web1"
+        ) as error:
+            check_resume(earlier, strategy, version)
+        for way in ("rollout_version=2.0", "zerodrop.rollout.rollback", "zerodrop.rollout.recover"):
+            assert way in error.value.hint
+
+
+def test_one_that_touched_nothing_stands_in_nobodys_way() -> None:
+    check_resume(read_ledgers({"lb1": ledger(web1="planned")}), "rolling", "3.0")
+
+
+def test_while_it_may_live_the_lease_decides() -> None:
+    check_resume(read_ledgers({"lb1": ledger(left=3.0, web1="upgrading")}), "rolling", "3.0")
+
+
+def test_a_maintenance_goes_on_where_it_was() -> None:
+    found = ledger(web1="finished", web2="upgrading")
+    found["interrupted"].update(strategy="maintain", to_version=None)
+    earlier = read_ledgers({"lb1": found})
+    check_resume(earlier, "maintain", "")
+    assert done_before(earlier, "maintain", "x.yml") == {"web1"}
+    assert done_before(earlier, "maintain", "y.yml") == set()
+    assert done_before(earlier, "rolling", "x.yml") == set()
+
+
+HALF = Amount(50, True)
+MEMBERS = st.lists(
+    st.builds(
+        Candidate,
+        name=st.just("x"),
+        release=st.sampled_from([None, "1.0", "2.0"]),
+        in_service=st.booleans(),
+        healthy=st.booleans(),
+        left_out=st.booleans(),
+        unfinished=st.booleans(),
+        done=st.booleans(),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(MEMBERS)
+def test_repairs_come_first_then_the_unknown_then_the_rest_and_the_finished_are_left(found: list[Candidate]) -> None:
+    members = {f"web{number}": each for number, each in enumerate(found)}
+    candidates = [Candidate(**{**vars(each), "name": name}) for name, each in members.items()]
+    plan = plan_rolling(candidates, "2.0", [Amount(1, False)], Amount(0, False))
+    order = [members[host] for batch in plan.batches for host in batch]
+    ranks = [0 if each.needs_repair else 1 if each.release is None else 2 for each in order]
+    assert ranks == sorted(ranks)
+    for host in plan.finished:
+        each = members[host]
+        assert each.release == "2.0"
+        assert each.healthy
+        assert not each.left_out
+        assert not each.unfinished
+
+
+@given(MEMBERS)
+def test_a_maintenance_that_goes_on_leaves_what_is_done_and_well(found: list[Candidate]) -> None:
+    candidates = [Candidate(**{**vars(each), "name": f"web{number}"}) for number, each in enumerate(found)]
+    plan = plan_maintenance(candidates, [Amount(1, False)], Amount(0, False))
+    assert set(plan.finished) == {each.name for each in candidates if each.done and not each.needs_repair}
+    assert {host for batch in plan.batches for host in batch} | set(plan.finished) == {each.name for each in candidates}
