@@ -184,7 +184,7 @@ def test_a_configuration_that_haproxy_would_not_take_stays_as_it_is(haproxy: HAP
     written = haproxy.config.read_bytes()
     assert "would not take its configuration" in haproxy.driver().lasting("shop")
     assert "nonsense" in haproxy.driver().lasting("shop")
-    with pytest.raises(InvalidConfiguration, match="nonsense"):
+    with pytest.raises(InvalidConfiguration, match=rf"{haproxy.config}:\d+.*nonsense"):
         operations.pool_drain(params, False)
     wait_for(lambda: haproxy.driver().read("shop").member("s1").in_service)
     assert haproxy.config.read_bytes() == written

@@ -103,15 +103,19 @@ class Launch:
         for option, value in zip(self.command_line, self.command_line[1:]):
             if option in _WITH_A_VALUE:
                 arguments += [option, value]
-        made: list[str] = []
+        made: dict[str, str] = {}
         try:
             for path in self.files:
                 if texts is not None and path in texts:
                     # Paths in it may be relative to its folder, so that is where it is tested.
-                    path = _beside(path, texts[path])
-                    made.append(path)
+                    beside = _beside(path, texts[path])
+                    made[beside] = path
+                    path = beside
                 arguments += ["-f", path]
-            return self._test(arguments)
+            said = self._test(arguments)
+            for beside, path in made.items():
+                said = said.replace(beside, path)
+            return said
         except OSError as error:
             return f"{error.filename} cannot be written: {error.strerror}"
         finally:
