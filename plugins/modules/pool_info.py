@@ -30,6 +30,7 @@ options:
   rights:
     description:
       - Also make sure that this user could change the pool, and fail otherwise. Nothing is changed to find out.
+      - Also tell in RV(lasting) whether what is changed would outlive a reload.
     type: bool
     default: false
 seealso:
@@ -83,9 +84,16 @@ capabilities:
       type: int
       sample: 256
     notes:
-      description: What is missing, and what that means.
+      description: What is missing in this version and with these rights, and what that means.
       type: list
       elements: str
+lasting:
+  description:
+    - Of each pool, why a reload or a restart of the balancer by somebody else would not leave it as it is, and what to do about
+      it. Empty where it would.
+  returned: when O(rights) is true
+  type: dict
+  sample: {shop: ""}
 pool_names:
   description: The names of all pools.
   returned: success
