@@ -83,7 +83,7 @@ integration: setup ## The collection on the hosts of the lab
 fleets: setup ## Ten rollouts behind every kind of fleet, under load: HAProxy, nginx and both; ZERODROP_ROLLOUTS=10
 	@ZERODROP_FLEETS=1 pytest -q tests/integration/test_fleets.py $(ARGS)
 
-methods: setup ## The ready upgrade methods, all their tests on the hosts of the lab
+methods: setup ## The ready upgrade methods: all their tests on the hosts of the lab
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py $(ARGS)
 
 molecule: setup ## The roles' Molecule scenarios

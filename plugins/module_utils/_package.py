@@ -187,13 +187,13 @@ def package_stage(params: Mapping[str, Any], check: bool, run: Run = run_command
                     f"No repository of this host has {store.package} {each}, by the lists that it has now.",
                     "A run without check mode reads the lists anew.",
                 )
-    elif lacking:
+    elif lacking or shown(found.version) != version:
         with store.locked(limit):
             for each in lacking:
                 store.fetch(each, limit)
             kept = store.kept()
-            # The dependencies come now, and what cannot be installed without removing something is refused now.
-            if found.version is None or shown(found.version) != version:
+            # The dependencies come now, and what cannot be installed without removing something is refused now, every time.
+            if shown(found.version) != version:
                 present = kept[found.version] if found.version else None
                 store.manager.prepare(kept[_named(version, kept) or ""], present, limit, lock)
     return {"changed": bool(lacking), "version": version, "kept": [shown(each) for each in store.kept()]}

@@ -19,6 +19,9 @@ from .rig import Rig
 # On a busy machine a check takes longer than the time between two of them, which is its limit otherwise.
 PATIENT = ("timeout check 5s",)
 
+# Each takes half a minute, and its kin tells as much of the whole: `make methods` runs them all.
+FULL = pytest.mark.skipif(not os.environ.get("ZERODROP_METHODS"), reason="make methods runs these")
+
 
 @pytest.fixture(scope="session")
 def six_members(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:

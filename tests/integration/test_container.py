@@ -17,13 +17,11 @@ import pytest
 import lab
 from lab import releases
 
-from .conftest import PATIENT
+from .conftest import FULL, PATIENT
 from .rig import Rig, on_all, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
-# Each takes half a minute: `make methods` runs them all.
-FULL = pytest.mark.skipif(not os.environ.get("ZERODROP_METHODS"), reason="ZERODROP_METHODS is not set")
 _FOLDER = "/var/lib/zerodrop/containers/shop"
 # As a user writes it: every option is theirs, and the image is what the environment says.
 _UNIT = f"""\

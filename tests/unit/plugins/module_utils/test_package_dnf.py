@@ -210,8 +210,9 @@ def test_a_version_that_nobody_has_is_refused(host: RedHat) -> None:
 )
 def test_what_would_remove_another_package_is_refused(host: RedHat, table: str) -> None:
     host.table = table
-    with pytest.raises(UpgradeFailed, match="would remove other"):
-        package_stage(host.params(), False, host.run)
+    for _again in range(2):  # its files are kept after the first time
+        with pytest.raises(UpgradeFailed, match="would remove other"):
+            package_stage(host.params(), False, host.run)
     assert host.version == "1:1.0-1"
 
 
