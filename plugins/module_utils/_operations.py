@@ -42,6 +42,7 @@ OPERATIONS: Mapping[str, str] = {
     "health_probe": "_health",
     "member_info": "_member",
     "member_gate": "_member",
+    "member_sockets": "_member_sockets",
     "access_log_read": "_access_log.read",
     "nginx_links": "_nginx_links",
 }

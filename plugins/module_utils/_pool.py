@@ -44,6 +44,7 @@ class Counters:
     retries: int = 0
     redispatches: int = 0
     unanswered: int = 0  # given to this member and without an answer so far, those in flight among them
+    response_ms: int = -1  # a sliding average of the time to an answer, rounded up; -1: not told
 
 
 @dataclass(frozen=True)

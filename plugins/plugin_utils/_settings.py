@@ -254,6 +254,7 @@ class Settings:
     drain_timeout: float = setting(number(0), 300.0)
     on_drain_timeout: str = setting(choice("fail", "cut"), "fail")
     session_grace: float = setting(number(0), 0.0)
+    busy_sockets: str = setting(choice("wait", "note", "ignore"), "wait")
     long_after: float = setting(number(0, 86400), 10.0)
     long_timeout: float | None = setting(number(0, 86400), None)
     on_long_timeout: str = setting(choice("fail", "cut", "wait"), "fail")
@@ -284,6 +285,7 @@ class Settings:
     look_seconds: float = setting(number(0), 0.0)
     look_timeout: float = setting(number(0), 5.0)
     look_max_errors: int = setting(whole(0), 0)
+    look_max_slower: int = setting(whole(0, 100000), 0)
     ramp: tuple[int, ...] = setting(rising_percentages, ())
     ramp_seconds: float = setting(number(0, 86400), 10.0)
 

@@ -7,7 +7,8 @@
 ``python app.py NAME PORT``. Answers ``/`` and ``/slow/SECONDS`` with its name,
 ``/health`` with 200, 503 or 404 (switched by ``/switch/well``, ``/switch/ill`` and ``/switch/leaving``),
 ``/drip/SECONDS`` with a slow download, ``/status/CODE`` with that status; ``/cut`` ends in mid-answer and
-``/hang-up`` before it; accepts a WebSocket anywhere. ``/switch/shaky`` makes every fourth answer of ``/`` a 500.
+``/hang-up`` before it; accepts a WebSocket anywhere. ``/switch/shaky`` makes every fourth answer of ``/`` a 500,
+``/switch/late`` makes it slow.
 """
 
 from __future__ import annotations
@@ -37,12 +38,13 @@ async def drip(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def serve(name: str, port: int) -> None:
-    health, shaky, count = 200, False, 0
+    health, shaky, late, count = 200, False, False, 0
 
     def answer(path: str) -> tuple[int, str]:
-        nonlocal health, shaky, count
+        nonlocal health, shaky, late, count
         if path.startswith("/switch/"):
             health, shaky = {"ill": 503, "leaving": 404}.get(path[8:], 200), path == "/switch/shaky"
+            late = path == "/switch/late"
         if path.startswith("/status/"):
             return int(path[8:]), name
         count += path == "/"
@@ -73,6 +75,8 @@ async def serve(name: str, port: int) -> None:
                     break
                 if path.startswith("/slow/"):
                     await asyncio.sleep(float(path[6:]))
+                if late and path == "/":
+                    await asyncio.sleep(0.03)
                 status, body = answer(path)
                 head = f"HTTP/1.1 {status} -\r\nContent-Length: {len(body)}\r\n\r\n"
                 writer.write((head + body).encode())

@@ -32,12 +32,18 @@ def start(balancer: Balancer, apps: dict[str, App]) -> PoolSpec:
     return pool
 
 
-def climb(balancer: Balancer, steps: list[int], seconds: float) -> dict[str, object]:
+def climb(balancer: Balancer, steps: list[int], seconds: float, slower: int = 0) -> dict[str, object]:
     params = {**balancer.params("shop"), "members": ["s1"]}
     operations.pool_return(params, False)
-    ramp = {"steps": steps, "seconds": seconds}
+    ramp = {"steps": steps, "seconds": seconds, "max_slower": slower}
     return operations.pool_put_back(
-        {**params, "settings": {"s1": {"admin": "ready", "weight": 100}}, "ramp": ramp, "look": {"timeout": 5}}, False
+        {
+            **params,
+            "settings": {"s1": {"admin": "ready", "weight": 100}},
+            "ramp": ramp,
+            "look": {"timeout": 5, "max_slower": slower},
+        },
+        False,
     )
 
 
@@ -72,3 +78,29 @@ def test_a_member_that_dies_at_a_step_is_taken_out(balancer: Balancer, apps: dic
     assert result["members"]["s1"]["look"] == "fail"  # type: ignore[index]
     assert result["members"]["s1"]["step"] == 10  # type: ignore[index]
     assert balancer.driver().read("shop").member("s1").admin.value == "out"
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_member_that_is_slower_than_the_others_is_taken_out(
+    balancer: Balancer, apps: dict[str, App], late: bool
+) -> None:
+    pool = start(balancer, apps)
+    with Load(pool.port).running(clients=12, pause=0.01) as load:
+        wait_for(lambda: load.answers["s2"] > 600)  # the average before is that of a quick pool
+        apps["s1"].switch("late" if late else "well")
+        result = climb(balancer, [50], 3.0, slower=200)["members"]["s1"]  # type: ignore[index]
+    if late:
+        assert (result["look"], result["step"]) == ("fail", 50)
+        assert "more than 200 % slower" in result["reason"]
+        assert balancer.driver().read("shop").member("s1").admin.value == "out"
+    else:
+        assert result["look"] == "pass", result
+    assert not load.failures
+
+
+def test_too_few_requests_to_compare_are_inconclusive(balancer: Balancer, apps: dict[str, App]) -> None:
+    pool = start(balancer, apps)
+    with Load(pool.port).running(clients=1, pause=0.2):
+        result = climb(balancer, [], 0, slower=100)["members"]["s1"]  # type: ignore[index]
+    assert result["look"] == "inconclusive"
+    assert "too few to compare" in result["reason"]

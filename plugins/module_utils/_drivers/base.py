@@ -133,6 +133,13 @@ class Driver(abc.ABC):
         """End one piece of ``work``; whether it was still there. Only asked for one with a handle."""
         return False
 
+    def pooled(self, pool: str, names: Sequence[str]) -> dict[str, int]:
+        """How many connections this balancer keeps idle to each member's address and port, whichever pool they are of.
+
+        One that keeps none to a member that is out has nothing to do here.
+        """
+        return dict.fromkeys(names, 0)
+
     def drains(self, pool: str) -> bool:
         """Whether this pool knows a state between in service and out, for clients tied to a member."""
         return True

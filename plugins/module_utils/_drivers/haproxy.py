@@ -238,6 +238,17 @@ class HAProxyDriver(Driver):
                 busy[name] += undecided
         return Glance(process.identity, busy)
 
+    def pooled(self, pool: str, names: Sequence[str]) -> dict[str, int]:
+        snapshot, leaving = self._settled(lambda: self._snapshot(pool))
+        answers = [self._socket.ask("show servers conn")]
+        answers += [self._ask_leaving(pid, "show servers conn") for pid in leaving]
+        idle: dict[tuple[str, int], int] = {}
+        for answer in filter(None, answers):
+            for where, count in replies.idle_connections(answer):
+                idle[where] = idle.get(where, 0) + count
+        servers = {name: snapshot.server(pool, name) for name in names}
+        return {name: idle.get((server.address, server.port), 0) for name, server in servers.items()}
+
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
         chosen = [each for each in self._sessions() if each[1].pool == pool and each[1].member in names]
         kinds = self._kinds(chosen)
@@ -739,6 +750,7 @@ def _counters(statistics: replies.Statistics, row: list[str]) -> Counters:
         retries=statistics.number(row, "wretr"),
         redispatches=statistics.number(row, "wredis"),
         unanswered=_unanswered(statistics, row),
+        response_ms=statistics.number(row, "rtime") if statistics.text(row, "rtime") else -1,
     )
 
 

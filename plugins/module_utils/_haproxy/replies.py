@@ -161,6 +161,23 @@ def current_connections(answer: str) -> int:
     return int(found.group(1))
 
 
+def idle_connections(answer: str) -> list[tuple[tuple[str, int], int]]:
+    """The idle connections that each line of ``show servers conn`` has, by address and port.
+
+    What is in use is not read off it: in TCP mode it says 0 with a session open.
+    """
+    lines = answer.split("\n")
+    if not lines[0].startswith("# bkname/svname "):
+        raise _bad("show servers conn", answer)
+    header = lines[0][2:].split()
+    try:
+        columns = [header.index(name) for name in ("addr", "port", "idle_cur")]
+        rows = [[line.split()[i] for i in columns] for line in lines[1:] if line.strip()]
+        return [((address, int(port)), int(count)) for address, port, count in rows]
+    except (ValueError, IndexError):
+        raise _bad("show servers conn", answer) from None
+
+
 def level(answer: str) -> str:
     """The level that ``show cli level`` names."""
     text = answer.strip()

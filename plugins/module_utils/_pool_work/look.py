@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.pace import pace, slower, together
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import LookOrder
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import last_check
 
@@ -17,9 +19,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words 
 class Watch:
     """One member under traffic: what it served since it was put back, and what to make of it."""
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: Member, others: Sequence[Member] = ()) -> None:
         self._start = member.counters
         self._in_flight = member.in_flight + member.queued
+        self._others = {other.name: other.counters for other in others}
+        self._one_process = True
         self._earlier = (0, 0)  # counted in processes that are gone
         self._counted = (0, 0)
         self._now = (0, 0)
@@ -30,13 +34,23 @@ class Watch:
     def restart(self) -> None:
         """Another process serves now, and counts from zero."""
         self._earlier = self._counted
+        self._one_process = False
         self._start = type(self._start)()
         self._in_flight = 0
 
     def see(
-        self, member: Member, look: LookOrder, elapsed: float, logged: tuple[int, int] | None = None, trouble: str = ""
+        self,
+        member: Member,
+        look: LookOrder,
+        elapsed: float,
+        logged: tuple[int, int] | None = None,
+        trouble: str = "",
+        others: Sequence[Member] = (),
     ) -> None:
-        """``logged``: its requests and errors by the access log; ``trouble`` is why that cannot be read."""
+        """``logged``: its requests and errors by the access log; ``trouble`` is why that cannot be read.
+
+        ``others`` are the members that it is compared with.
+        """
         if self.verdict:
             return
         # A failed request may count as an error, as a 5xx and as one without an answer; it is one.
@@ -62,10 +76,28 @@ class Watch:
         elif trouble:
             self._decide("inconclusive", f"the access log could not be read: {trouble}")
         elif up and requests >= look.requests and elapsed >= look.seconds:
-            self._decide("pass", f"{requests} requests, {errors} failed")
+            self._end(look, at_limit or not look.requests, member, others)
         elif at_limit:
             self._decide("inconclusive", f"{requests} of {look.requests} requests in {elapsed:.1f} s")
         self._was_up = self._was_up or up
+
+    def _end(self, look: LookOrder, last: bool, member: Member, others: Sequence[Member]) -> None:
+        """It has served enough without an error: is it slower than the others? Asked once, when there is an answer."""
+        words = f"{self._now[0]} requests, {self._now[1]} failed"
+        if not look.max_slower:
+            self._decide("pass", words)
+            return
+        found: tuple[bool | None, str] = None, "the balancer was reloaded meanwhile"
+        if self._one_process:
+            theirs = [pace(self._others[each.name], each.counters) for each in others if each.name in self._others]
+            found = slower(pace(self._start, member.counters), together(theirs), look.max_slower)
+        is_slower, why = found
+        if is_slower:
+            self._decide("fail", f"it is more than {look.max_slower} % slower than the others: {why}")
+        elif is_slower is False:
+            self._decide("pass", f"{words}; {why}")
+        elif last:
+            self._decide("inconclusive", f"{words}; {why}")
 
     def _decide(self, verdict: str, reason: str) -> None:
         self.verdict = verdict

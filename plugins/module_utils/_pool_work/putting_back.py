@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.logged import Logged
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import Watch, cannot_look
@@ -189,7 +189,7 @@ class Return(Work):
     ) -> dict[str, dict[str, Any]]:
         if log is None and not self.driver.capabilities().counts_requests:
             return {name: cannot_look() for name in settings}
-        watches = {name: Watch(first.member(name)) for name in settings}
+        watches = {name: Watch(first.member(name), _others(first, settings)) for name in settings}
         identity = first.identity
         start = self.clock.now()
         while watches:
@@ -204,11 +204,17 @@ class Return(Work):
             if log is not None:
                 log.read()
             for name, watch in watches.items():
+                others = _others(pool, settings)
                 if log is None:
-                    watch.see(pool.member(name), look, elapsed)
+                    watch.see(pool.member(name), look, elapsed, others=others)
                 else:
-                    watch.see(pool.member(name), look, elapsed, log.of(name), log.trouble)
+                    watch.see(pool.member(name), look, elapsed, log.of(name), log.trouble, others)
             if all(watch.verdict for watch in watches.values()):
                 break
             self.rest(interval)
         return {name: watch.to_dict() for name, watch in watches.items()}
+
+
+def _others(pool: Pool, settings: Mapping[str, Setting]) -> list[Member]:
+    """The members that serve beside those that are looked at."""
+    return [member for member in pool.members if member.in_service and member.name not in settings]

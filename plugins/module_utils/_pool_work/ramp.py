@@ -25,6 +25,7 @@ class RampOrder:
     steps: tuple[int, ...]
     seconds: float
     max_errors: int
+    max_slower: int = 0
 
     @classmethod
     def from_params(cls, value: object) -> RampOrder | None:
@@ -39,12 +40,13 @@ class RampOrder:
             steps,
             _params.number(value, "seconds", 10.0, 0.0, DAY),
             _params.whole(value, "max_errors", 0, 0, 1000000000),
+            _params.whole(value, "max_slower", 0, 0, 100000),
         )
 
     @property
     def look(self) -> LookOrder:
         """How members are watched at a step: errors count, however little traffic there is."""
-        return LookOrder(0, self.seconds, self.seconds + _TO_BE_UP, self.max_errors)
+        return LookOrder(0, self.seconds, self.seconds + _TO_BE_UP, self.max_errors, self.max_slower)
 
     def at(self, step: int, settings: Mapping[str, Setting]) -> dict[str, Setting]:
         """The settings at a step, of the members that a step makes a difference for."""

@@ -147,6 +147,7 @@ class LookOrder:
     seconds: float
     timeout: float
     max_errors: int
+    max_slower: int = 0  # percent more time than the others take for an answer; 0: not looked at
 
     @classmethod
     def from_params(cls, value: object) -> LookOrder | None:
@@ -159,4 +160,5 @@ class LookOrder:
             seconds=_params.number(value, "seconds", 0.0, 0.0, DAY),
             timeout=_params.number(value, "timeout", 30.0, 0.0, DAY),
             max_errors=_params.whole(value, "max_errors", 0, 0, 1000000000),
+            max_slower=_params.whole(value, "max_slower", 0, 0, 100000),
         )

@@ -38,6 +38,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined i
     places_to_join,
     waiting_members,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.member_sockets import ask_members, first_look
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
@@ -105,8 +106,12 @@ class Phases:
             member.out_at = member.out_at if member.out_at is not None else since
         self.record.save()
         self.fleet.revive()
-        replies = self._drain(hosts, keep_floor=True, waiting=waiting)
+        along = first_look(self.fleet, self.members())
+        replies = self._drain(hosts, keep_floor=True, waiting=waiting, along=along)
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
+        if not failed:
+            error = ask_members(self.fleet, self.members(), replies, self.record.now() - since)
+            failed = {hosts[0]: Reply(hosts[0], error=error)} if error is not None else {}
         self._note_reloads("drain", replies)
         for balancer, reply in replies.items():
             self._note_before(balancer, reply)
@@ -162,8 +167,17 @@ class Phases:
         self.record.event("put back", [member.host for member in members], since, message)
         return message + "; "
 
-    def _drain(self, hosts: Sequence[str], keep_floor: bool, waiting: Sequence[MemberRecord] = ()) -> dict[str, Reply]:
-        """Drain on one layer after the other, outermost first; a layer that fails is the last."""
+    def _drain(
+        self,
+        hosts: Sequence[str],
+        keep_floor: bool,
+        waiting: Sequence[MemberRecord] = (),
+        along: Mapping[str, Call] | None = None,
+    ) -> dict[str, Reply]:
+        """Drain on one layer after the other, outermost first; a layer that fails is the last.
+
+        ``along`` are calls to other hosts that run beside the first of them.
+        """
         settings = self.settings_before([member.host for member in waiting])
         returning = {name: settings[name] for name in self._joining() if name in settings}
         limit = self.settings.floor_wait + self.settings.session_grace + self.settings.longest_drain
@@ -186,7 +200,9 @@ class Phases:
                 idle_timeout=self.settings.idle_timeout,
                 on_idle_timeout=self.settings.on_idle_timeout,
             )
-            replies.update(self.fleet.run(calls))
+            found = self.fleet.run({**calls, **(along or {})})
+            along = None
+            replies.update({name: reply for name, reply in found.items() if name in calls})
             if not all(reply.ok for reply in replies.values()):
                 break
         return replies
@@ -476,6 +492,7 @@ class Phases:
                 "seconds": self.settings.look_seconds,
                 "timeout": self.settings.look_timeout,
                 "max_errors": self.settings.look_max_errors,
+                "max_slower": self.settings.look_max_slower,
             }
             settings = {place: each for place, each in self.settings_before(hosts).items() if place in places}
             ramp, limit = ramp_params(self.settings), self.settings.look_timeout + ramp_limit(self.settings)

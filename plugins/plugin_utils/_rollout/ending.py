@@ -140,6 +140,7 @@ def refusal_report(record: Record) -> dict[str, Any]:
         "requests": 0,
         "failed": 0,
         "responses_5xx": 0,
+        "retried": 0,
         "not_counted": list(record.balancers),
         "reloads": {},
     }
@@ -205,7 +206,7 @@ def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[
     places = {name: record.place(name) for name in record.balancers if not record.place(name).layer}
     params = balancer_params(settings.layers[0])
     replies = remote.run({name: Call("pool_read", params, 10, place.host) for name, place in places.items()})
-    total = {"requests": 0, "failed": 0, "responses_5xx": 0}
+    total = {"requests": 0, "failed": 0, "responses_5xx": 0, "retried": 0}
     not_counted = [name for name in record.dead if not record.place(name).layer]
     for name, reply in replies.items():
         before = record.counters.get(name)
@@ -223,6 +224,7 @@ def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[
         # A failed request may count as an error, as an answer of the 500s, or as both: at least so many failed.
         total["failed"] += max(now["errors"] - before["errors"], answers_5xx)
         total["responses_5xx"] += answers_5xx
+        total["retried"] += sum(now[each] - before.get(each, 0) for each in ("retries", "redispatches"))
     return {**total, "not_counted": not_counted, "reloads": dict(record.reloads)}
 
 
@@ -314,6 +316,9 @@ def _what_was_served(data: Mapping[str, Any]) -> str:
     cut = sum(member["cut"] for member in data["members"].values())
     if cut:
         text += f"; {cut} cut at the drain's limit"
+    retried = data["balancers"].get("retried", 0)
+    if retried:
+        text += f"; {retried:,} were tried again by the balancers"
     mixed = data["mixed_versions_seconds"]
     text += f"; two versions ran side by side for {mixed:.1f} s." if mixed else "."
     unsure = {host: each["look_reason"] for host, each in data["members"].items() if each["look"] == "inconclusive"}

@@ -39,6 +39,7 @@ def ramp_params(settings: Settings) -> dict[str, Any] | None:
         "steps": list(settings.ramp),
         "seconds": settings.ramp_seconds,
         "max_errors": settings.look_max_errors,
+        "max_slower": settings.look_max_slower,
     }
 
 

@@ -29,6 +29,7 @@ LOOKS = {
     "glance",
     "work",
     "drains",
+    "pooled",
     "lasting",
 }
 BACK = {"s1": {"admin": "ready", "weight": 1}}

@@ -38,6 +38,8 @@ class FakeRemote:
     def __init__(self) -> None:
         self.errors: dict[tuple[str, str], RolloutError] = {}  # by host and operation
         self.looks: dict[str, str] = {}  # by member
+        self.busy: dict[str, dict[str, int]] = {}  # connections that a member still has, by balancer
+        self.strangers: dict[str, dict[str, int]] = {}
         self.calls: list[tuple[str, Call]] = []
         self.identities: dict[str, list[str]] = {}  # of each balancer: before and after each operation in turn
         self.admin = {(balancer, name): "ready" for balancer in BALANCERS for name in MEMBERS}
@@ -72,7 +74,11 @@ class FakeRemote:
             "before": before,
             "return_to": before,
             "members": {name: {"cut": 0} for name in before},
+            "towards": {name: {"addresses": [f"10.1.1.{balancer[-1]}"], "pooled": 2} for name in before},
         }
+
+    def _member_sockets(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"busy": self.busy.get(host, {}), "strangers": self.strangers.get(host, {}), "listens": True}
 
     def _pool_read(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
         members = [Member(name, "10.0.0.1", 80, Admin.READY, Health.UP, 7, 0, 0) for name in MEMBERS]
@@ -185,6 +191,72 @@ def test_a_balancer_that_refuses_undoes_the_drain_on_the_others(
     assert states(record)["web1"] == "untouched"
     assert record.stop is not None
     assert record.stop.phase == "drain"
+
+
+@pytest.fixture
+def at_port(record: Record) -> Record:
+    """The same, where the members' addresses are known."""
+    for number, member in enumerate(record.members.values(), 1):
+        member.addresses = dict.fromkeys(BALANCERS, (f"10.0.0.{number}", 8080))
+    return record
+
+
+def test_members_are_asked_once_beside_the_drain_and_once_after_it(
+    settings: Settings, remote: FakeRemote, at_port: Record
+) -> None:
+    phases(settings, remote, at_port, "web1", "web2").drain()
+    asked = [(host, call.params) for host, call in remote.calls if call.operation == "member_sockets"]
+    assert [host for host, _params in asked] == ["web1", "web2"] * 2
+    assert asked[0][1] == {"port": 8080, "limit": 0}
+    assert asked[2][1]["balancers"] == {f"lb{n}": {"addresses": [f"10.1.1.{n}"], "pooled": 2} for n in (1, 2)}
+    assert 290 < asked[2][1]["limit"] <= 300
+    assert at_port.notes == []
+
+
+def test_busy_connections_undo_the_drain(settings: Settings, remote: FakeRemote, at_port: Record) -> None:
+    remote.busy["web2"] = {"lb1": 3}
+    outcome = phases(settings, remote, at_port, "web1", "web2").drain()
+    assert "web2 (3 from lb1)" in str(outcome.error)
+    assert at_port.stop is not None
+    assert (at_port.stop.phase, at_port.stop.code) == ("drain", "timed_out")
+    assert all(remote.in_service(name) for name in MEMBERS)
+    assert states(at_port)["web1"] == "untouched"
+
+
+def test_busy_connections_may_be_cut_or_only_noted(settings: Settings, remote: FakeRemote, at_port: Record) -> None:
+    remote.busy["web1"] = {"lb1": 3}
+    phases(replace(settings, on_drain_timeout="cut"), remote, at_port, "web1").drain()
+    assert at_port.members["web1"].cut_kinds == {"unknown": 3}
+    assert "web1 (3 from lb1)" in at_port.notes.pop()
+    remote.busy["web2"] = {"lb2": 1}
+    phases(replace(settings, busy_sockets="note"), remote, at_port, "web2").drain()
+    assert at_port.members["web2"].cut == 0
+    assert "web2 (1 from lb2)" in at_port.notes.pop()
+    assert at_port.stop is None
+
+
+def test_who_comes_without_a_balancer_is_named(settings: Settings, remote: FakeRemote, at_port: Record) -> None:
+    remote.strangers["web1"] = {"10.9.9.9": 2}
+    phases(settings, remote, at_port, "web1").drain()
+    assert "web1 has connections" in at_port.notes[0]
+    assert "10.9.9.9 (2)" in at_port.notes[0]
+    assert at_port.stop is None
+
+
+def test_nobody_is_asked_where_that_is_switched_off_or_the_port_is_not_known(
+    settings: Settings, remote: FakeRemote, at_port: Record
+) -> None:
+    phases(replace(settings, busy_sockets="ignore"), remote, at_port, "web1").drain()
+    at_port.members["web2"].addresses = dict.fromkeys(BALANCERS, ("unix", 0))
+    phases(settings, remote, at_port, "web2").drain()
+    assert remote.ran("member_sockets") == []
+
+
+def test_a_member_that_does_not_answer_is_left_to_its_own_phase(
+    settings: Settings, remote: FakeRemote, at_port: Record
+) -> None:
+    remote.errors["web1", "member_sockets"] = LOST
+    assert phases(settings, remote, at_port, "web1").drain().error is None
 
 
 def outside_says(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
