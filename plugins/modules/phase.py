@@ -43,8 +43,9 @@ options:
       - V(rolling) brings every member to C(rollout_version).
       - V(maintain) runs C(rollout_tasks) on every member and leaves each on the version that it has.
       - V(rollback) brings every member back to the release before, or to C(rollout_rollback_to).
+      - V(recover) puts right what a run that died left behind.
     type: str
-    choices: [rolling, maintain, rollback]
+    choices: [rolling, maintain, rollback, recover]
     default: rolling
 attributes:
   check_mode:
@@ -122,7 +123,11 @@ def main() -> None:
                     "stop",
                 ],
             },
-            "strategy": {"type": "str", "choices": ["rolling", "maintain", "rollback"], "default": "rolling"},
+            "strategy": {
+                "type": "str",
+                "choices": ["rolling", "maintain", "rollback", "recover"],
+                "default": "rolling",
+            },
         },
         supports_check_mode=True,
     )

@@ -57,6 +57,7 @@ class Candidate:
     healthy: bool = True
     left_out: bool = False  # held out by an earlier rollout that did not put it back
     unfinished: bool = False  # left by halves by an earlier rollout, by what the ledgers say
+    by_halves: bool = False  # in such a way that no balancer may put it back by itself
     done: bool = False  # finished by the maintenance that was interrupted
 
     @property

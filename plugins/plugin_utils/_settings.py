@@ -22,6 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
 
 PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
@@ -30,7 +31,7 @@ PER_POOL = (
     *("nginx_mode", "nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
     *("access_log", "access_log_format"),
 )
-ROLLING, MAINTAIN, ROLLBACK, STATUS = "rolling", "maintain", "rollback", "status"
+ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package", "container")
 
@@ -456,6 +457,13 @@ class Maintenance(Settings):
         return "tasks"
 
 
+def _needs_what_is_there(settings: Settings) -> None:
+    """A release is there already, so that an archive need not be named; nor does a digest say which image it is."""
+    name = {"package": "package_name", "container": "container_image"}.get(settings.method)
+    if name and not getattr(settings, name):
+        raise BadInput(f"rollout_{name} is not set, and the upgrade method is {settings.method}.")
+
+
 def not_to_go_back_to(value: Any, name: str) -> str:
     raise BadInput(
         f"{name} is set to {value!r}, but a rollback goes to the release before.",
@@ -485,10 +493,7 @@ class Rollback(Settings):
         return replace(self, version=release)
 
     def _check_method(self) -> None:
-        # The release is there already, so that an archive need not be named; nor does a digest say which image it is.
-        name = {"package": "package_name", "container": "container_image"}.get(self.method)
-        if name and not getattr(self, name):
-            raise BadInput(f"rollout_{name} is not set, and the upgrade method is {self.method}.")
+        _needs_what_is_there(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -507,12 +512,31 @@ class Overview(Settings):
         return self.upgrade_method or "tasks"
 
 
-STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback)}
+@dataclass(frozen=True, kw_only=True)
+class Recovery(Settings):
+    """The same for putting right what a run that died left behind."""
+
+    strategy: ClassVar[str] = RECOVER
+
+    version: str = setting(text, "")  # each member gets its own
+    recover_half: str = setting(choice(*HALVES), HALVES[0])
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        """As every strategy's; which version a rollout would go to does not matter here."""
+        settings = super().from_vars(variables)
+        return replace(settings, version="", container_digest="")
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+
+STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback, Recovery)}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
 # A setting of one strategy may stand in an inventory that all of them use.
-OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches")
+OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches", "rollout_recover_half")
 
 
 def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -20,7 +20,13 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Maintenance, Rollback, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    PREFIX,
+    Maintenance,
+    Recovery,
+    Rollback,
+    Settings,
+)
 
 ROOT = Path(__file__).parents[2]
 ROLE = ROOT / "roles" / "rollout"
@@ -130,10 +136,13 @@ def test_maintenance_documents_what_it_has_beside_the_settings_of_a_rollout() ->
         assert all(part.endswith(".") for part in option["description"])
 
 
-def test_a_rollback_documents_what_it_has_beside_the_settings_of_a_rollout() -> None:
-    own = {PREFIX + each.name for each in fields(Rollback)} - set(FIELDS)
-    assert set(SPECS["roll_back"]["options"]) == own
-    for option in SPECS["roll_back"]["options"].values():
+@pytest.mark.parametrize(("point", "strategy"), [("roll_back", Rollback), ("recover", Recovery)])
+def test_a_strategy_documents_what_it_has_beside_the_settings_of_a_rollout(
+    point: str, strategy: type[Settings]
+) -> None:
+    own = {PREFIX + each.name for each in fields(strategy)} - set(FIELDS)
+    assert set(SPECS[point]["options"]) == own
+    for option in SPECS[point]["options"].values():
         assert all(part.endswith(".") for part in option["description"])
 
 
@@ -144,7 +153,7 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back"))
+        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back", "recover"))
 
 
 def test_ansible_doc_shows_it() -> None:

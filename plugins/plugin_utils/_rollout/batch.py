@@ -42,7 +42,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.member_s
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, Settings
 
 # Undoing a drain waits until the balancer lets the members serve again, but for no traffic.
 _UNDO_LIMIT = 20.0
@@ -67,7 +67,7 @@ class Batch:
     alone: bool = False  # put back at once, also where that could be one change with the next drain
 
     def release(self, member: MemberRecord, record: Record) -> str | None:
-        stays = self.back or record.strategy == MAINTAIN
+        stays = self.back or record.strategy in (MAINTAIN, RECOVER)
         return member.release_before if stays else record.to_version
 
 
@@ -231,7 +231,7 @@ class Phases:
                 self._note_left(balancer, host, facts)
         for member in self.members():
             if member.state in ("untouched", "finished"):
-                member.state = "drained"
+                member.state = "upgraded" if member.keeps else "drained"
             member.drained_at = now
             member.seconds["drain"] = member.seconds.get("drain", 0.0) + now - since
             if member.release == self.record.to_version:

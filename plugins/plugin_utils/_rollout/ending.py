@@ -24,7 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch im
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, ROLLBACK, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLBACK, Settings
 
 _WHY_NOTHING = {
     LeaseLost.code: "this run may change nothing any more",
@@ -48,7 +48,7 @@ OUTCOMES = ("succeeded", "rolled_back", "frozen", "refused", "failed")
 
 def decide_back(settings: Settings, record: Record) -> str:
     """Plan the way back of a rollout that stopped; returns what will be done, in words."""
-    if record.stop is None:
+    if record.stop is None or record.strategy == RECOVER:
         record.back_batches = []
         return "nothing to take back"
     if record.stop.code in (LeaseLost.code, Stopped.code):
@@ -84,10 +84,11 @@ def _counts(member: MemberRecord) -> bool:
 def outcome(record: Record) -> str:
     """One of ``OUTCOMES``."""
     if record.stop is None:
-        return "succeeded"
+        still_out = record.strategy == RECOVER and any(each.state == "left_out" for each in record.members.values())
+        return "failed" if still_out else "succeeded"
     if record.stop.phase == "preflight":
         return "refused"
-    if record.strategy == MAINTAIN:
+    if record.strategy in (MAINTAIN, RECOVER):
         return "failed"  # there is no way back that could put anything right
     states = {member.state for member in record.members.values()}
     if states & {"lost", "left_out", "failed", "drained", "upgraded", "healthy"}:
@@ -110,7 +111,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "service": record.service,
         "strategy": record.strategy,
         "from_version": record.from_version,
-        "to_version": record.to_version if record.strategy != MAINTAIN else None,
+        "to_version": record.to_version or None,
         "outcome": result,
         "check": record.check,
         "started": datetime.fromtimestamp(record.started_at, UTC).isoformat(timespec="milliseconds"),
@@ -177,7 +178,7 @@ def _stop(record: Record) -> dict[str, Any] | None:
 
 
 def _mixed(record: Record, result: str, duration: float) -> float:
-    if record.strategy == MAINTAIN:
+    if record.strategy in (MAINTAIN, RECOVER):
         return 0.0
     if result in ("succeeded",):
         return mixed_versions_seconds(record.first_new_at, record.last_old_at)
@@ -259,7 +260,29 @@ def _what_was_maintained(data: Mapping[str, Any]) -> str:
     )
 
 
+def _what_was_recovered(data: Mapping[str, Any]) -> str:
+    service, stop = data["service"], data["stop"]
+    if data["outcome"] == "refused":
+        return f"{service}: the recovery was refused and nothing was touched: {stop['message']}"
+    todo = [host for batch in data["batches"] for host in batch]
+    if data["check"]:
+        return (
+            f"{service}: {', '.join(todo)} would be put back; nothing was changed."
+            if todo
+            else f"{service}: there is nothing that would be put back."
+        )
+    back = [host for host in todo if data["members"][host]["state"] == "finished"]
+    text = (
+        f"{service}: {', '.join(back)} put back in {data['duration_seconds']:.1f} s"
+        if back
+        else (f"{service}: no member was put back")
+    )
+    return f"{text}; it stopped in phase {stop['phase']}: {stop['message']}" if stop else f"{text}."
+
+
 def _what_changed(data: Mapping[str, Any]) -> str:
+    if data["strategy"] == RECOVER:
+        return _what_was_recovered(data)
     if data["strategy"] == MAINTAIN:
         return _what_was_maintained(data)
     service, target, before = data["service"], data["to_version"], data["from_version"]

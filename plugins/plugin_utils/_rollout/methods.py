@@ -20,7 +20,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import staging
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.going_back import refuse_without
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import ROLLBACK, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import RECOVER, ROLLBACK, Settings
 
 RESTART_LIMIT = 60.0
 _INSTALL_LIMIT = 600.0
@@ -68,7 +68,7 @@ class Archive(Method):
     knows_release = True
 
     def source(self, settings: Settings, folders: Sequence[str]) -> str:
-        return "" if settings.strategy == ROLLBACK else staging.find_archive(settings, folders)
+        return "" if settings.strategy in (ROLLBACK, RECOVER) else staging.find_archive(settings, folders)
 
     def look(self, settings: Settings) -> dict[str, Any]:
         return {"base": settings.base, "unit": settings.unit}
@@ -87,7 +87,7 @@ class Archive(Method):
                     )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
-        if settings.strategy == ROLLBACK:
+        if settings.strategy in (ROLLBACK, RECOVER):
             return []
         wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
         return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
@@ -140,6 +140,8 @@ class Package(Method):
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
         # The present version as well: staging keeps it, or says that there is no way back.
+        if settings.strategy == RECOVER:
+            return []
         return [host for batch in plan.batches for host in batch]
 
     def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:
@@ -205,6 +207,8 @@ class Container(Method):
         return f"{settings.container_image}@{known}" if known else ""
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
+        if settings.strategy == RECOVER:
+            return []
         return [host for batch in plan.batches for host in batch]  # the present image must be there as well
 
     def stage(self, settings: Settings, remote: Remote, record: Record, source: str, check: bool) -> list[str]:

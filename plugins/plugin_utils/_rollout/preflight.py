@@ -32,7 +32,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, outside
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, outside, repair
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
@@ -48,7 +48,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     done_before,
     read_ledgers,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Rollback, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    MAINTAIN,
+    RECOVER,
+    Recovery,
+    Rollback,
+    Settings,
+)
 
 
 def preflight(
@@ -85,14 +91,15 @@ def preflight(
     earlier = read_ledgers({name: replies[name].result["ledger"] for name in seen})
     check_resume(earlier, settings.strategy, settings.version)
     done = done_before(earlier, settings.strategy, upgrade)
-    infos = _infos({name: replies[name] for name in hosts})
+    infos = _infos({name: replies[name] for name in hosts}, isinstance(settings, Recovery))
     names = find_members(hosts, hostvars, pools)
     _refuse_trackers(seen, pools, names)
     check_ramp(settings, pools, names)
     _every_member_is_known(pools, names, hostvars)
-    if settings.strategy != MAINTAIN:
+    if settings.strategy not in (MAINTAIN, RECOVER):
         _releases_can_be_known(settings, infos)
-    _units_are_there(settings, infos)
+    if settings.strategy != RECOVER:
+        _units_are_there(settings, infos)
     if isinstance(settings, Rollback):
         last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
         settings = settings.to(going_back.target(infos, settings.rollback_to, last))
@@ -101,19 +108,28 @@ def preflight(
         replace(
             _candidate(host, names[host], pools, held_out, infos[host]),
             unfinished=host in earlier.unfinished,
+            by_halves=host in earlier.by_halves,
             done=host in done,
         )
         for host in hosts
     ]
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
-    if settings.strategy == MAINTAIN:
+    decisions: dict[str, repair.Decision] = {}
+    if isinstance(settings, Recovery):
+        ledgers = {name: replies[name].result["ledger"] for name in seen}
+        for host in hosts:
+            held = any(names[host][name] in held_out[name] for name in seen)
+            left = repair.of_member(host, held, infos[host], ledgers)
+            decisions[host] = repair.decide(left, settings.recover_half, settings.ready_method)
+        plan = _plan_of_repair(settings, candidates, others, decisions)
+    elif settings.strategy == MAINTAIN:
         plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
     else:
         plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = [
         *_of_the_interrupted(earlier),
-        *_notes(settings, plan, candidates),
+        *(repair.words(decisions) if decisions else _notes(settings, plan, candidates)),
         *_lasting(settings, seen, replies),
         *_weights_that_differ(pools, seen),
     ]
@@ -125,7 +141,8 @@ def preflight(
         notes.append(
             "rollout_join_batches makes no difference: no balancer of the outermost pool is reloaded for a change"
         )
-    method_of(settings).refuse(settings, plan, infos)
+    if settings.strategy != RECOVER:
+        method_of(settings).refuse(settings, plan, infos)
     serving = [each.name for each in candidates if each.in_service and each.healthy]
     outside_well = outside.before(settings, serving, notes) if plan.batches else None
 
@@ -144,17 +161,7 @@ def preflight(
         floor=plan.floor,
         balancers=list(seen),
         batches=[list(batch) for batch in plan.batches],
-        members={
-            each.name: MemberRecord(
-                each.name,
-                names[each.name],
-                each.in_service,
-                each.release,
-                each.release,
-                addresses={place: _address(pools[place].member(name)) for place, name in names[each.name].items()},
-            )
-            for each in candidates
-        },
+        members={each.name: _member_record(settings, each, names[each.name], decisions, pools) for each in candidates},
         places=places,
         dead=list(dead),
         others=others,
@@ -168,6 +175,43 @@ def preflight(
         unended=bool(earlier.interrupted) or earlier.active,
         done=sorted(done & set(plan.finished)),
     )
+
+
+def _plan_of_repair(
+    settings: Settings,
+    candidates: Sequence[Candidate],
+    others: Sequence[bool],
+    decisions: Mapping[str, repair.Decision],
+) -> Plan:
+    """Those that are out of service go through the phases together: taking them up costs no capacity."""
+    hosts = tuple(repair.plan(decisions))
+    in_service = sum(each.in_service for each in candidates) + sum(others)
+    floor = floor_members(settings.floor, len(candidates) + len(others))
+    return Plan((hosts,) if hosts else (), (), floor, in_service, None, False)
+
+
+def _member_record(
+    settings: Settings,
+    each: Candidate,
+    names: dict[str, str],
+    decisions: Mapping[str, repair.Decision],
+    pools: Mapping[str, Pool],
+) -> MemberRecord:
+    addresses = {place: _address(pools[place].member(name)) for place, name in names.items()}
+    member = MemberRecord(each.name, names, each.in_service, each.release, each.release, addresses=addresses)
+    # What an earlier run left by halves may not be put back by a balancer alone, whatever is done to it next.
+    member.opened = each.by_halves
+    decision = decisions.get(each.name)
+    if decision is None or decision.repair is repair.Repair.NOTHING:
+        return member
+    if decision.repair is repair.Repair.LEAVE_OUT:
+        member.state, member.trouble = "left_out", decision.words
+        return member
+    member.release_before = decision.release
+    if decision.repair is repair.Repair.PUT_BACK:
+        # A ready method sees to it that what was installed also runs.
+        member.keeps = not settings.ready_method or decision.release is None
+    return member
 
 
 def _last_rollout(ledgers: Mapping[str, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
@@ -328,9 +372,14 @@ def _weights_that_differ(pools: Mapping[str, Pool], places: Mapping[str, Place])
     ]
 
 
-def _infos(replies: Mapping[str, Reply]) -> dict[str, dict[str, Any]]:
-    _raise_together("member", replies)
-    return {name: reply.result for name, reply in replies.items()}
+def _infos(replies: Mapping[str, Reply], some: bool = False) -> dict[str, dict[str, Any]]:
+    """What the members say; with ``some`` one that says nothing is only told so."""
+    if not some:
+        _raise_together("member", replies)
+    lost: dict[str, Any] = {"release": None, "healthy": False, "unit": None, "keeps_record": True, "staged": []}
+    return {
+        name: {**lost, "lost": reply.error.message} if reply.error else reply.result for name, reply in replies.items()
+    }
 
 
 def _raise_together(kind: str, replies: Mapping[str, Reply]) -> None:
@@ -535,6 +584,13 @@ def make_folder_in(report_dir: str, record: Record) -> None:
 
 def summary(record: Record) -> str:
     """The plan in a few lines."""
+    if record.strategy == RECOVER:
+        found = [f"  {note}." for note in record.notes]
+        return (
+            "\n".join([f"{record.service}: what was left behind.", *found])
+            if found
+            else (f"{record.service}: no run left a member out of service.")
+        )
     if not record.batches:
         return f"{record.service} is on {record.to_version} everywhere: nothing to do."
     versions = f"{record.from_version or 'unknown'} to {record.to_version}"

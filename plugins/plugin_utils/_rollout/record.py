@@ -80,6 +80,7 @@ class MemberRecord:
     look: str = ""  # pass, fail, inconclusive
     look_reason: str = ""  # why it is so
     trouble: str = ""
+    keeps: bool = False  # it has the release that it is to have: nothing is installed on it
     opened: bool = False  # its release may be touched from now on, whatever its state says
 
     @property

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
-from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import ENDED
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, ROLLBACK
+from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import ENDED, PHASES
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLBACK
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Earlier:
     active: bool = False  # it lasts still
     interrupted: Mapping[str, Any] = field(default_factory=dict)  # the last rollout, if it never came to its end
     unfinished: frozenset[str] = frozenset()  # members that were left by halves, by whatever run
+    by_halves: frozenset[str] = frozenset()  # those of them whose release may have been touched
     finished: frozenset[str] = frozenset()  # members that the interrupted rollout is done with
 
     @property
@@ -50,7 +51,10 @@ def read_ledgers(ledgers: Mapping[str, Mapping[str, Any] | None]) -> Earlier:
         if interrupted and entry["rollout"] == interrupted["id"] and entry["phase"] in ("finished", "rolled_back")
     }
     active = any(each["lease"]["left"] > 0 for each in there)
-    return Earlier(number, active, interrupted, frozenset(unfinished), frozenset(finished - unfinished))
+    by_halves = {entry["host"] for entry in members if not PHASES.get(entry["phase"], False)}
+    return Earlier(
+        number, active, interrupted, frozenset(unfinished), frozenset(by_halves), frozenset(finished - unfinished)
+    )
 
 
 def check_resume(earlier: Earlier, strategy: str, version: str) -> None:
@@ -61,7 +65,7 @@ def check_resume(earlier: Earlier, strategy: str, version: str) -> None:
     before = earlier.interrupted
     if not earlier.touched or earlier.active:
         return
-    if strategy == ROLLBACK or (strategy == before["strategy"] == MAINTAIN):
+    if strategy in (ROLLBACK, RECOVER) or (strategy == before["strategy"] == MAINTAIN):
         return
     if MAINTAIN not in (strategy, before["strategy"]) and before["to_version"] == version:
         return
