@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Callable, TypeVar
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _params, _switch
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
@@ -88,6 +88,7 @@ def pool_read(
         "pools": [pool.to_dict() for pool in pools],
         "held_out": plain(marks.read()) if marks else {},
         "ledger": _summary(marks) if marks else None,
+        "no_switch": _switch.lacking() if rights else "",
         "lasting": {name: balancer.lasting(name) for name in wanted or names} if rights else {},
     }
 

@@ -292,6 +292,7 @@ class Settings:
 
     on_failure: str = setting(choice("rollback", "freeze"), "rollback")
     lease_seconds: float = setting(number(2, 86400), 60.0)
+    switch_after: float | None = setting(number(0, 86400), None)
     take_over: bool = setting(boolean, False)
     status_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")
@@ -381,8 +382,19 @@ class Settings:
                     f"rollout_on_{kind}_timeout is {then}, but rollout_{kind}_timeout is not set.",
                     f"Say how many seconds {words}, or leave both out.",
                 )
+        if 0 < self.silence < self.lease_seconds:
+            raise BadInput(
+                f"rollout_switch_after is {self.silence:g}, shorter than rollout_lease_seconds ({self.lease_seconds:g}): a "
+                "run counts as alive for as long as its lease lasts.",
+                "Lower rollout_lease_seconds as well, or leave rollout_switch_after out.",
+            )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
+
+    @property
+    def silence(self) -> float:
+        """After how many seconds without a sign of life the balancers put back by themselves what is safe; 0 is never."""
+        return self.lease_seconds if self.switch_after is None else self.switch_after
 
     @property
     def layers(self) -> tuple[Settings, ...]:

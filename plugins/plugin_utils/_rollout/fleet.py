@@ -15,6 +15,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Un
 from ansible_collections.zerodrop.rollout.plugins.module_utils._package import upstream
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import switch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
@@ -237,13 +238,18 @@ class Fleet:
                 self.record.balancers.append(place)
                 self.record.notes.append(f"{place} came back, and was brought in line before it counted")
 
+    def switch(self, host: str) -> dict[str, Any] | None:
+        """What a balancer arms its dead man's switch with."""
+        layers = sorted({place.layer for place in self.record.places.values() if place.host == host})
+        return switch.order(self.settings, [balancer_params(self.settings.layers[number]) for number in layers])
+
     def _has_lease(self, place: str) -> bool:
         """Whether a balancer that came back gives the lease that its siblings have given."""
         lease = self.record.lease
         if lease is None:
             return True
         host = self.record.place(place).host
-        params = {**lease.request, "number": lease.number}
+        params = {**lease.request, "number": lease.number, "switch": self.switch(host)}
         if not self.remote.run({place: Call("lease_acquire", params, _NOTE_LIMIT, host)})[place].ok:
             return False
         lease.told.pop(place, None)

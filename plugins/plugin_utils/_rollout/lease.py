@@ -15,7 +15,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseHeld, RolloutError, Unreachable
 from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import ANYBODY
@@ -23,6 +23,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import are_dead
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch import no_switch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, Settings
 
 _CALL_LIMIT = 10.0
@@ -57,21 +58,34 @@ class Granted:
     number: int
     places: list[str]  # where, by a place of each balancer
     waited: bool  # somebody else had it meanwhile: what was read before may be old
+    no_switch: Mapping[str, str] = field(default_factory=dict)  # the places without a dead man's switch, and why
 
 
 class Balancers:
     """The balancers that give the lease, each by one of its places."""
 
-    def __init__(self, remote: Remote, request: Request, hosts: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        request: Request,
+        hosts: Mapping[str, str],
+        switches: Mapping[str, Mapping[str, Any] | None] | None = None,
+    ) -> None:
         self._remote = remote
         self._request = request
+        self._switches = switches or {}
         self.hosts = dict(hosts)  # a balancer's place, and its name in the inventory
 
     def ask(self, places: Iterable[str], number: int, over: str) -> dict[str, Reply]:
         params = {**asdict(self._request), "number": number, "over": over}
         return self._remote.run(
-            {place: Call("lease_acquire", params, _CALL_LIMIT, self.hosts[place]) for place in places}
+            {place: Call("lease_acquire", self._of(place, params), _CALL_LIMIT, self.hosts[place]) for place in places}
         )
+
+    def _of(self, place: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """With what the balancer arms its dead man's switch with."""
+        switch = self._switches.get(self.hosts[place])
+        return {**params, "switch": switch} if switch else dict(params)
 
     def give_back(self, places: Iterable[str], number: int) -> None:
         lease = {"number": number, "holder": self._request.holder}
@@ -123,7 +137,8 @@ class Acquisition:
                 self._balancers.give_back(granted, number)
                 raise next((_named(*item) for item in broken.items()), too_few(len(places), self._needed))
             if not refusals:
-                return Granted(number, granted, self._waited or number > seen + 1)
+                lacking = {place: str(why) for place in granted if (why := replies[place].result.get("no_switch"))}
+                return Granted(number, granted, self._waited or number > seen + 1, lacking)
             splits += 1
             if splits > _SPLITS:
                 self._balancers.give_back(granted, number)
@@ -192,8 +207,12 @@ def take(
     skip = settings.dead_balancer == "skip"
     # All that can be reached must give it, so with two of them both; one alone has to be the only one that is left.
     needed = quorum(len(everywhere), skip and len(hosts) == 1)
-    acquisition = Acquisition(Balancers(remote, request, hosts), len(everywhere), needed, settings.take_over, say)
+    fleet = Fleet(settings, remote, record, False)
+    switches = {host: fleet.switch(host) for host in hosts.values()}
+    acquisition = Acquisition(Balancers(remote, request, hosts, switches), len(everywhere), needed, settings.take_over, say)
     granted = acquisition.run(record.lease_seen)
+    lacking = [no_switch(place, why) for place, why in granted.no_switch.items()]
+    record.notes.extend(note for note in lacking if note not in record.notes)
     since = time.clock_gettime(time.CLOCK_BOOTTIME)
     lease = LeaseRecord(
         granted.number, request.holder, asdict(request), quorum(len(everywhere), skip), hosts, renewed=since

@@ -48,6 +48,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     done_before,
     read_ledgers,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch import no_switch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     MAINTAIN,
     RECOVER,
@@ -128,6 +129,7 @@ def preflight(
     else:
         plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
     notes = [
+        *_of_the_switch(settings, {name: replies[name].result for name in seen}),
         *_of_the_interrupted(earlier),
         *(repair.words(decisions) if decisions else _notes(settings, plan, candidates)),
         *_lasting(settings, seen, replies),
@@ -534,6 +536,18 @@ def _candidate(
             for balancer, name in names.items()
         ),
     )
+
+
+def _of_the_switch(settings: Settings, found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What the balancers did by themselves since the last run, and which of them could not do so after this one."""
+    notes = []
+    for name, each in found.items():
+        switched = (each.get("ledger") or {}).get("switched")
+        if switched:
+            notes.append(f"{name} by itself: {switched.rstrip('.')}")
+        if settings.silence and each.get("no_switch"):
+            notes.append(no_switch(name, each["no_switch"]))
+    return notes
 
 
 def _of_the_interrupted(earlier: Earlier) -> list[str]:

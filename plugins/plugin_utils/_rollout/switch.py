@@ -7,25 +7,37 @@
 from __future__ import annotations
 
 import base64
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 
-def switch_for(settings: Settings, record: Record, host: str) -> dict[str, Any] | None:
-    """For one balancer: the program, and its pools, outermost first; None where no switch is wanted."""
-    after = settings.silence
-    if not after:
+def order(settings: Settings, places: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """For one balancer with these pools, outermost first; None where no switch is wanted."""
+    if not settings.silence:
         return None
-    layers = sorted({place.layer for place in record.places.values() if place.host == host})
     params = {
         "service": settings.service,
-        "after": after,
+        "after": settings.silence,
         "health_url": settings.health_url,
         "health_status": list(settings.health_status),
-        "places": [balancer_params(settings.layers[number]) for number in layers],
+        "places": list(places),
     }
-    return {"program": base64.b64encode(_program.opening("switch_fire")).decode(), "params": params}
+    return {"program": program(), "params": params}
+
+
+@functools.cache
+def program() -> str:
+    """What starts it, for whatever parameters."""
+    return base64.b64encode(_program.opening("switch_fire")).decode()
+
+
+def no_switch(place: str, why: str) -> str:
+    """What it means that a balancer has none, for people."""
+    return (
+        f"{place} puts nothing back by itself if this run dies, since {why}: members then stay out there until the next "
+        "run, or until the playbook recover has run"
+    )
