@@ -61,7 +61,9 @@ class DeadRun:
         return [each["message"] for each in events]
 
     def units(self) -> str:
-        listed = self.rig.lab.exec(self.host, ["systemctl", "list-units", "--all", "--plain", "--no-legend", "zerodrop-*"])
+        listed = self.rig.lab.exec(
+            self.host, ["systemctl", "list-units", "--all", "--plain", "--no-legend", "zerodrop-*"]
+        )
         return listed.stdout.strip()
 
     def journal(self) -> str:

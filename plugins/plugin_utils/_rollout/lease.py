@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseHeld, RolloutError, Unreachable
 from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import ANYBODY
@@ -209,7 +210,9 @@ def take(
     needed = quorum(len(everywhere), skip and len(hosts) == 1)
     fleet = Fleet(settings, remote, record, False)
     switches = {host: fleet.switch(host) for host in hosts.values()}
-    acquisition = Acquisition(Balancers(remote, request, hosts, switches), len(everywhere), needed, settings.take_over, say)
+    acquisition = Acquisition(
+        Balancers(remote, request, hosts, switches), len(everywhere), needed, settings.take_over, say
+    )
     granted = acquisition.run(record.lease_seen)
     lacking = [no_switch(place, why) for place, why in granted.no_switch.items()]
     record.notes.extend(note for note in lacking if note not in record.notes)
