@@ -13,7 +13,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,14 +93,21 @@ def assert_finished_by_the_same_playbook(rig: Rig, settings: dict[str, Any]) -> 
 
 def halves(rig: Rig) -> set[str]:
     """Members that the ledger does not let a balancer put back: they were in mid-upgrade."""
-    import sqlite3
-
     path = rig.root(rig.lab.balancers[0]) / "var/lib/zerodrop/shop/ledger.db"
     database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
     try:
         return {host for (host,) in database.execute("SELECT host FROM members WHERE safe = 0")}
     finally:
         database.close()
+
+
+def answers(rig: Rig, host: str) -> bool:
+    """Whether a member's service is healthy, asked without any balancer."""
+    try:
+        with urllib.request.urlopen(f"http://{rig.lab.host(host).address}:8080/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize(("member", "state", "after"), moments(KILLS))
@@ -145,7 +154,7 @@ def test_what_a_dead_run_left_is_shown_and_put_right(rig: Rig) -> None:
         run_until(rig, rig.member_is("web1", "upgraded"), 0.0, everything, settings)
         out = set(rig.hosts) - rig.in_service()
         assert out == {"web1", "web2"}
-        wait_for(lambda: all("2.0" in rig.current()[host] for host in out))
+        wait_for(lambda: all(rig.current()[host] == "2.0" and answers(rig, host) for host in out))
         looked = rig.rollout(settings, playbook="recover", options=["--check"])
         assert looked.rc == 0, str(looked)
         assert "web1 is healthy on 2.0: it is put back" in looked.text
