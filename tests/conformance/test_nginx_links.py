@@ -63,7 +63,7 @@ def test_members_killed_as_soon_as_they_are_drained_lose_nothing(
     generation = nginx_links.driver().identity()
     with (
         strict(Load(pool.port)) as load,
-        load.running(clients=12, keep_alive=keep_alive, pause=0.005),
+        load.running(clients=12, path="/slow/0.15", keep_alive=keep_alive, pause=0.005),
     ):
         for batch in (["s1"], ["s2", "s3"], ["s4", "s1", "s3"], ["s2"]):
             drain(nginx_links, *batch)

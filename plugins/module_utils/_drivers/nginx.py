@@ -60,6 +60,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admi
 CONFIG = "/etc/nginx/nginx.conf"
 BINARY = "/usr/sbin/nginx"
 MAX_WEIGHT = 65535
+# What nginx tells nothing of, whichever way it is changed.
+UNSEEN = (
+    "nginx has no health checks of its own: a member's health is what the gate on the member says.",
+    "nginx counts no requests for a member: a look at a member under traffic is inconclusive.",
+)
 
 _SETTLE_LIMIT = 15.0  # seconds for a reload to come about
 _AFTER_AN_ERROR = 3.5  # nginx tries five times, half a second apart, to bind
@@ -121,8 +126,7 @@ class NginxDriver(Driver):
     def capabilities(self) -> Capabilities:
         build = self._program.build()
         notes = [
-            "nginx has no health checks of its own: a member's health is what the gate on the member says.",
-            "nginx counts no requests for a member: a look at a member under traffic is inconclusive.",
+            *UNSEEN,
             "Every change is a reload. Idle clients with kept connections may see theirs closed"
             + (
                 "; keepalive_min_timeout spares them that."

@@ -23,7 +23,7 @@ from typing import Any, Callable
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names, _params
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Capabilities, Clock, Glance
-from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import MAX_WEIGHT, NginxDriver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx import MAX_WEIGHT, UNSEEN, NginxDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
     ChangedByOther,
@@ -82,13 +82,12 @@ class NginxLinksDriver(NginxDriver):
 
     def capabilities(self) -> Capabilities:
         found = super().capabilities()
-        if not self._pool or self._generated(self._pool) is None:
+        if not self._pool or not self._by_links(self._pool):
             return found
         generated = self._pair(self._pool)[1]
         slots = links.slots_for(len(generated.servers))
         notes = [
-            "nginx has no health checks of its own: a member's health is what the gate on the member says.",
-            "nginx counts no requests for a member: a look at a member under traffic is inconclusive.",
+            *UNSEEN,
             (
                 "Members are switched by links, without a reload. While one is out or at another weight than in the "
                 f"configuration, requests are dealt at random to {slots} slots: a share is as fine as {100 / slots:g} %."
