@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible import constants as C
-from ansible.inventory.manager import InventoryManager
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, overview, preflight
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
@@ -207,8 +207,8 @@ class ActionModule(ActionBase):
         def look(rollout_id: str = "") -> Record:
             return preflight.preflight(
                 settings,
-                self._hosts_of(settings.hosts),
-                [self._hosts_of(layer.balancers) for layer in settings.layers],
+                hosts_of(settings.hosts, self._loader, self._vars),
+                [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers],
                 self._vars["hostvars"],
                 remote,
                 upgrade,
@@ -239,14 +239,6 @@ class ActionModule(ActionBase):
         inventories = [variables.get("inventory_dir") for variables in [self._vars, *hosts]]
         folders = [os.getcwd(), *inventories, self._vars.get("playbook_dir")]
         return list(dict.fromkeys(str(folder) for folder in folders if folder))
-
-    def _hosts_of(self, pattern: str) -> list[str]:
-        manager = InventoryManager(self._loader, parse=False)
-        for group, hosts in self._vars["groups"].items():
-            manager.add_group(group)
-            for host in hosts:
-                manager.add_host(host, group=group)
-        return [host.name for host in manager.list_hosts(pattern)]
 
     def _as_hosts(self, record: Record, direction: str) -> dict[str, Any]:
         """The batches as rows for ``add_host``, and the play's ``serial``.
@@ -315,8 +307,8 @@ class ActionModule(ActionBase):
 
     def _status(self) -> dict[str, Any]:
         settings = Overview.from_vars(self._own_variables())
-        layers = [self._hosts_of(layer.balancers) for layer in settings.layers]
-        hosts = self._hosts_of(settings.hosts)
+        layers = [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers]
+        hosts = hosts_of(settings.hosts, self._loader, self._vars)
         data = looking.status(settings, hosts, layers, self._vars["hostvars"], self._remote)
         if settings.status_file:
             looking.write(data, settings.status_file)
@@ -329,7 +321,7 @@ class ActionModule(ActionBase):
 
     def _stop(self) -> dict[str, Any]:
         settings = Overview.from_vars(self._own_variables())
-        machines = {host for layer in settings.layers for host in self._hosts_of(layer.balancers)}
+        machines = {host for layer in settings.layers for host in hosts_of(layer.balancers, self._loader, self._vars)}
         by = owner(self._vars, os.getppid())
         changed, message = looking.ask_to_stop(settings, sorted(machines), self._remote, by, self._check)
         return {"changed": changed, "msg": message}

@@ -33,8 +33,10 @@ POOL_INFO: Mapping[str, Any] = {
 
 POOL_MEMBER: Mapping[str, Any] = {
     **BALANCER,
-    "pool": {"type": "str", "required": True},
-    "members": {"type": "list", "elements": "str", "required": True},
+    "pools": {"type": "raw"},
+    "pool": {"type": "str"},
+    "members": {"type": "list", "elements": "str"},
+    "hosts": {"type": "list", "elements": "str"},
     "state": {"type": "str", "choices": ["drained", "draining", "out", "ready"]},
     "weight": {"type": "int"},
     "service": {"type": "str"},

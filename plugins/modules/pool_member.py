@@ -25,17 +25,32 @@ extends_documentation_fragment:
   - zerodrop.rollout._attributes.changing_module
   - zerodrop.rollout._balancer
 options:
+  pools:
+    description:
+      - The pools that the members are in, outermost first, where they are in more than one. Each is a mapping with C(balancers)
+        (a group or a pattern) and C(pool), and may have its own O(driver), O(socket), O(master_socket), O(lasting),
+        O(nginx_config), O(nginx_binary), O(nginx_pid_file) and O(nginx_leaving_wait), as in C(rollout_pools).
+      - Members are taken out of the outermost first, and put back into the innermost first. When one pool fails, what was
+        changed in the others is undone.
+      - Use it instead of O(pool) and O(balancers), with O(hosts) where the pools name the members differently.
+    type: raw
   pool:
     description:
-      - The pool, such as a C(backend) of HAProxy.
+      - The pool, such as a C(backend) of HAProxy. Required without O(pools).
     type: str
-    required: true
   members:
     description:
       - The names of the members, each once. A name that the pool does not have is an error, and then nothing is changed.
+      - Required without O(hosts).
     type: list
     elements: str
-    required: true
+  hosts:
+    description:
+      - The members as hosts of the inventory, instead of O(members). Each is found in the pool by its name, or by its address
+        (C(ansible_host)) and the variable C(rollout_member_port), or by the variable C(rollout_member), as in a rollout.
+      - It takes O(balancers) or O(pools).
+    type: list
+    elements: str
   state:
     description:
       - V(drained) holds the members out (C(maint) in HAProxy) and waits until nothing is in flight on them. What is in
@@ -185,6 +200,15 @@ EXAMPLES = r"""
     balancers: "{{ groups['lb'] }}"
     pool: shop
     members: [web1]
+    state: drained
+  run_once: true
+
+- name: Take the hosts of a batch out of HAProxy, and then out of the nginx behind it
+  zerodrop.rollout.pool_member:
+    pools:
+      - {balancers: edge, pool: shop}
+      - {balancers: lb, pool: shop, driver: nginx}
+    hosts: "{{ ansible_play_batch }}"
     state: drained
   run_once: true
 

@@ -4,7 +4,8 @@
 
 """A module on a whole fleet: the same operation on every balancer at once, undone on all when one refuses.
 
-Without ``balancers`` the module runs on the task's host, as any module does.
+Where members are in several pools, it is done on one after the other. Without ``balancers`` the module runs on
+the task's host, as any module does.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import BALANCER
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import pools as checked_pools
 
 _UNDO_LIMIT = 20.0
+_READ_LIMIT = 10.0
 
 
 class FleetAction(ActionBase):
@@ -37,17 +43,82 @@ class FleetAction(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        if not self._task.args.get("balancers"):
-            result.update(self._execute_module(task_vars=variables))
+        given = self._task.args
+        if not given.get("balancers") and not given.get("pools"):
+            if given.get("hosts"):
+                result.update(
+                    failed=True, msg="hosts are found on the balancers of a fleet: give balancers or pools too."
+                )
+            else:
+                result.update(self._execute_module(task_vars=variables))
             return result
         arguments: dict[str, Any]
         _result, arguments = self.validate_argument_spec(argument_spec=dict(self.argument_spec))
         remote = Remote(variables, self._task, self._play_context, self._templar)
+        self._done: list[tuple[Mapping[str, Reply], Mapping[str, Any]]] = []
         try:
-            result.update(self._on_all(remote, arguments, variables))
+            result.update(self._on_layers(remote, arguments, variables))
         except RolloutError as error:
-            result.update(failed=True, msg=str(error), code=error.code, hint=error.hint)
+            undone = self._undo_layers(remote)
+            words = " ".join(filter(None, (str(error), _what_was_undone(undone))))
+            result.update(failed=True, msg=words, code=error.code, hint=error.hint, undone=undone)
         return result
+
+    def _on_layers(self, remote: Remote, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        """On one pool after the other: outermost first, and innermost first to put back. All of them, or none."""
+        pools = arguments.pop("pools", None)
+        if pools in (None, "", []):
+            return self._on_all(remote, arguments, variables)
+        if arguments.get("balancers") or arguments.get("pool"):
+            raise BadInput("Each of pools has its own balancers and pool.", "Leave out balancers and pool beside it.")
+        layers = checked_pools(pools, "pools")
+        merged: dict[str, Any] = {"changed": False, "balancers": {}}
+        for layer in reversed(layers) if arguments.get("state") == "ready" else layers:
+            hosts = hosts_of(layer["balancers"], self._loader, variables)
+            if not hosts:
+                raise BadInput(f"{layer['balancers']!r} of pools matches no host of the inventory.")
+            own = {**arguments, **layer, "balancers": hosts}
+            own["master_socket"] = {"none": "", "": None}.get(own["master_socket"], own["master_socket"])
+            found = self._on_all(remote, own, variables)
+            seen = found.pop("balancers")
+            twice = set(seen) & set(merged["balancers"])
+            merged["balancers"].update(
+                {f"{n} ({layer['pool']})" if n in twice else n: each for n, each in seen.items()}
+            )
+            if "diff" in found:
+                merged.setdefault("diff", []).extend(found.pop("diff"))
+            changed = merged["changed"] or found.pop("changed")
+            merged.update(found, changed=changed)
+            if found.get("failed"):
+                undone = self._undo_layers(remote)
+                merged["msg"] = " ".join(filter(None, (found["msg"], _what_was_undone(undone))))
+                merged["undone"] = {**undone, **found["undone"]}
+                merged["changed"] = not all(merged["undone"].values())
+                break
+        return merged
+
+    def _members(
+        self, remote: Remote, balancers: list[str], arguments: dict[str, Any], variables: Mapping[str, Any]
+    ) -> dict[str, list[str]]:
+        """By balancer, the members that the hosts are there."""
+        hosts = arguments.pop("hosts", None)
+        if bool(hosts) == bool(arguments.get("members")) and "members" in self.argument_spec:
+            raise BadInput("Give either members, by their names in the pool, or hosts.")
+        if not hosts:
+            return {}
+        unknown = [host for host in hosts if host not in variables["hostvars"]]
+        if unknown:
+            raise BadInput(f"{', '.join(unknown)}: not in the inventory.")
+        params = {key: arguments.get(key) for key in (*BALANCER, "pool") if key != "balancers"}
+        replies = remote.run({name: Call("pool_read", params, _READ_LIMIT) for name in balancers})
+        pools = {}
+        for name, reply in replies.items():
+            if reply.error is not None:
+                reply.error.message = f"{name}: {reply.error.message}"
+                raise reply.error
+            pools[name] = Pool.from_dict(next(p for p in reply.result["pools"] if p["name"] == arguments["pool"]))
+        found = find_members(hosts, variables["hostvars"], pools)
+        return {name: [found[host][name] for host in hosts] for name in balancers}
 
     def _on_all(self, remote: Remote, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         balancers = arguments.pop("balancers")
@@ -56,7 +127,12 @@ class FleetAction(ActionBase):
             raise BadInput(f"balancers must be hosts of the inventory, each once, got {', '.join(balancers)}.")
         check = bool(self._task.check_mode)
         limit = self.limit(arguments)
-        replies = remote.run({name: Call(self.operation, arguments, limit) for name in balancers}, check)
+        members = self._members(remote, balancers, arguments, variables)
+        calls = {}
+        for name in balancers:
+            own = {**arguments, "members": members[name]} if members else arguments
+            calls[name] = Call(self.operation, own, limit)
+        replies = remote.run(calls, check)
         failed = {name: reply.error for name, reply in replies.items() if reply.error is not None}
         results = {name: dict(reply.result) for name, reply in replies.items() if reply.ok}
         diffs = [self._diff_of(name, each.pop("diff")) for name, each in results.items() if "diff" in each]
@@ -78,7 +154,16 @@ class FleetAction(ActionBase):
                 hint=first.hint,
                 undone=undone,
             )
+        elif not check:
+            self._done.append((replies, arguments))
         return merged
+
+    def _undo_layers(self, remote: Remote) -> dict[str, bool]:
+        """Put back the pools that were changed before one failed, the last one first."""
+        undone: dict[str, bool] = {}
+        for replies, arguments in reversed(self._done):
+            undone.update(self._undo(remote, replies, arguments))
+        return undone
 
     def _undo(self, remote: Remote, replies: Mapping[str, Reply], arguments: Mapping[str, Any]) -> dict[str, bool]:
         """Put back, where the operation went through, what it changed; by balancer, whether that went well."""

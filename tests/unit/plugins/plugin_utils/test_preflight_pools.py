@@ -13,6 +13,7 @@ import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Refused, UnknownMember
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import preflight
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Place
@@ -41,7 +42,7 @@ def settings(**more: Any) -> Settings:
 
 
 def found(variables: dict[str, Any], *members: Member) -> str:
-    names = preflight.find_members(["web1"], {"web1": variables}, {"lb1": pool(*members)})
+    names = find_members(["web1"], {"web1": variables}, {"lb1": pool(*members)})
     return names["web1"]["lb1"]
 
 
