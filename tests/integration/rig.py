@@ -263,7 +263,7 @@ class Rig:
         playbook: str = "rolling",
         **more: Any,
     ) -> Run:
-        """Run the playbook with the seven lines and these settings; None leaves one out."""
+        """Run a playbook, ours or a file, with the seven lines and these settings; None leaves one out."""
         values: dict[str, Any] = self.seven_lines()
         for each in settings:
             values.update(each)
@@ -275,7 +275,8 @@ class Rig:
         (folder / "settings.json").write_text(json.dumps(values), encoding="utf-8")
         program = ansible_playbook(core)
         assert program is not None
-        command = [str(program), f"zerodrop.rollout.{playbook}", "-i", str(inventory or self.lab.inventory)]
+        name = playbook if playbook.endswith(".yml") else f"zerodrop.rollout.{playbook}"
+        command = [str(program), name, "-i", str(inventory or self.lab.inventory)]
         command += ["-e", f"@{folder / 'settings.json'}", *options]
         started = time.monotonic()
         with _controller(environment or {}) as own:
