@@ -12,8 +12,6 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import POOL_MEMBER
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._fleet_action import FleetAction
 
-_DAY = 86400.0
-
 
 class ActionModule(FleetAction):
     """Changes every balancer, or none."""

@@ -59,27 +59,22 @@ class FleetAction(ActionBase):
         try:
             result.update(self._on_layers(remote, arguments, variables))
         except RolloutError as error:
-            undone = self._undo_layers(remote)
-            words = " ".join(filter(None, (str(error), _what_was_undone(undone))))
-            result.update(failed=True, msg=words, code=error.code, hint=error.hint, undone=undone)
+            result.update(failed=True, msg=str(error), code=error.code, hint=error.hint)
         return result
 
     def _on_layers(self, remote: Remote, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """On one pool after the other: outermost first, and innermost first to put back. All of them, or none."""
         pools = arguments.pop("pools", None)
         if pools in (None, "", []):
-            return self._on_all(remote, arguments, variables)
+            return self._on_all(remote, arguments, self._calls(remote, arguments, variables))
         if arguments.get("balancers") or arguments.get("pool"):
             raise BadInput("Each of pools has its own balancers and pool.", "Leave out balancers and pool beside it.")
-        layers = checked_pools(pools, "pools")
+        layers = [self._layer(each, arguments, variables) for each in checked_pools(pools, "pools")]
+        # Every pool has been read before the first is changed.
+        prepared = [(each, self._calls(remote, each, variables)) for each in layers]
         merged: dict[str, Any] = {"changed": False, "balancers": {}}
-        for layer in reversed(layers) if arguments.get("state") == "ready" else layers:
-            hosts = hosts_of(layer["balancers"], self._loader, variables)
-            if not hosts:
-                raise BadInput(f"{layer['balancers']!r} of pools matches no host of the inventory.")
-            own = {**arguments, **layer, "balancers": hosts}
-            own["master_socket"] = {"none": "", "": None}.get(own["master_socket"], own["master_socket"])
-            found = self._on_all(remote, own, variables)
+        for layer, calls in reversed(prepared) if arguments.get("state") == "ready" else prepared:
+            found = self._on_all(remote, layer, calls)
             seen = found.pop("balancers")
             twice = set(seen) & set(merged["balancers"])
             merged["balancers"].update(
@@ -97,15 +92,41 @@ class FleetAction(ActionBase):
                 break
         return merged
 
-    def _members(
-        self, remote: Remote, balancers: list[str], arguments: dict[str, Any], variables: Mapping[str, Any]
+    def _layer(
+        self, pool: Mapping[str, Any], arguments: Mapping[str, Any], variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The arguments for one of several pools."""
+        hosts = hosts_of(pool["balancers"], self._loader, variables)
+        if not hosts:
+            raise BadInput(f"{pool['balancers']!r} of pools matches no host of the inventory.")
+        own = {**arguments, **pool, "balancers": hosts}
+        own["master_socket"] = {"none": "", "": None}.get(own["master_socket"], own["master_socket"])
+        return own
+
+    def _calls(self, remote: Remote, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Call]:
+        """What each balancer of a pool is asked, with the members as it names them."""
+        balancers, hosts = arguments.pop("balancers"), arguments.pop("hosts", None)
+        unknown = [name for name in balancers if name not in variables["hostvars"]]
+        if unknown or len(set(balancers)) != len(balancers):
+            raise BadInput(f"balancers must be hosts of the inventory, each once, got {', '.join(balancers)}.")
+        if "members" in self.argument_spec and bool(hosts) == bool(arguments.get("members")):
+            raise BadInput("Give either members, by their names in the pool, or hosts.")
+        limit = self.limit(arguments)
+        names = self._names(remote, balancers, hosts, arguments, variables) if hosts else {}
+        return {
+            name: Call(self.operation, {**arguments, "members": names[name]} if names else arguments, limit)
+            for name in balancers
+        }
+
+    def _names(
+        self,
+        remote: Remote,
+        balancers: list[str],
+        hosts: list[str],
+        arguments: Mapping[str, Any],
+        variables: Mapping[str, Any],
     ) -> dict[str, list[str]]:
         """By balancer, the members that the hosts are there."""
-        hosts = arguments.pop("hosts", None)
-        if bool(hosts) == bool(arguments.get("members")) and "members" in self.argument_spec:
-            raise BadInput("Give either members, by their names in the pool, or hosts.")
-        if not hosts:
-            return {}
         unknown = [host for host in hosts if host not in variables["hostvars"]]
         if unknown:
             raise BadInput(f"{', '.join(unknown)}: not in the inventory.")
@@ -120,18 +141,8 @@ class FleetAction(ActionBase):
         found = find_members(hosts, variables["hostvars"], pools)
         return {name: [found[host][name] for host in hosts] for name in balancers}
 
-    def _on_all(self, remote: Remote, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-        balancers = arguments.pop("balancers")
-        unknown = [name for name in balancers if name not in variables["hostvars"]]
-        if unknown or len(set(balancers)) != len(balancers):
-            raise BadInput(f"balancers must be hosts of the inventory, each once, got {', '.join(balancers)}.")
+    def _on_all(self, remote: Remote, arguments: Mapping[str, Any], calls: Mapping[str, Call]) -> dict[str, Any]:
         check = bool(self._task.check_mode)
-        limit = self.limit(arguments)
-        members = self._members(remote, balancers, arguments, variables)
-        calls = {}
-        for name in balancers:
-            own = {**arguments, "members": members[name]} if members else arguments
-            calls[name] = Call(self.operation, own, limit)
         replies = remote.run(calls, check)
         failed = {name: reply.error for name, reply in replies.items() if reply.error is not None}
         results = {name: dict(reply.result) for name, reply in replies.items() if reply.ok}
