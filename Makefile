@@ -83,8 +83,8 @@ integration: setup ## The collection on the hosts of the lab
 fleets: setup ## Ten rollouts behind every kind of fleet, under load: HAProxy, nginx and both; ZERODROP_ROLLOUTS=10
 	@ZERODROP_FLEETS=1 pytest -q tests/integration/test_fleets.py $(ARGS)
 
-methods: setup ## The ready upgrade methods: all their tests on the hosts of the lab
-	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py $(ARGS)
+methods: setup ## The ready upgrade methods, and the roles drain and restore: all their tests on the hosts of the lab
+	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py tests/integration/test_roles.py $(ARGS)
 
 kills: setup ## The controller dies and is told to end at many moments of a rollout; ZERODROP_KILLS=12
 	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)

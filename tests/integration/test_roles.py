@@ -15,6 +15,7 @@ import pytest
 
 import lab
 
+from .conftest import FULL
 from .rig import Rig
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -103,6 +104,7 @@ def test_the_roles_take_members_out_of_haproxy_and_nginx_and_put_them_back(rig: 
     assert set(again.changed.values()) == {0}, str(again)
 
 
+@FULL
 def test_what_was_drained_stays_out_of_both_until_it_is_restored(rig: Rig) -> None:
     before = rig.servers()
     run = play(rig, ROLE.format("drain"))
@@ -116,6 +118,7 @@ def test_what_was_drained_stays_out_of_both_until_it_is_restored(rig: Rig) -> No
     assert rig.servers() == before
 
 
+@FULL
 def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> None:
     before = rig.servers()
     pools = [POOLS["rollout_pools"][0], {**POOLS["rollout_pools"][1], "nginx_binary": "/bin/false"}]
@@ -125,6 +128,7 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
     assert rig.servers() == before
 
 
+@FULL
 def test_a_fleet_of_both_kinds_is_maintained_under_load(rig: Rig) -> None:
     tasks = rig.folder / "restart.yml"
     tasks.write_text(RESTART, encoding="utf-8")
