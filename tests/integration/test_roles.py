@@ -120,7 +120,8 @@ def test_what_was_drained_stays_out_of_both_until_it_is_restored(rig: Rig) -> No
 
 @FULL
 def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> None:
-    by_hand = play(rig, ROLE.format("drain").replace("web1", "web2"), {"rollout_pools": POOLS["rollout_pools"][1:]})
+    inner = {"rollout_pools": POOLS["rollout_pools"][1:]}
+    by_hand = play(rig, ROLE.format("drain").replace("web1", "web2"), inner)
     assert by_hand.rc == 0, str(by_hand)
     before = rig.servers()
     run = play(rig, ROLE.format("drain"), {"rollout_floor": 2, "rollout_floor_wait": 0})
@@ -128,6 +129,9 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
     assert "would leave 1 of 3 members in service" in run.text, str(run)
     assert "Put back as it was on lb1" in run.text
     assert rig.servers() == before
+    by_hand = play(rig, ROLE.format("restore").replace("web1", "web2"), inner)
+    assert by_hand.rc == 0, str(by_hand)
+    assert rig.in_service() == set(rig.hosts)
 
 
 @FULL
