@@ -18,7 +18,7 @@ import lab
 from .conftest import FULL
 from .rig import Rig
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300), FULL]
 
 PLAY = """\
 - name: Maintain the members one by one
@@ -104,7 +104,6 @@ def test_the_roles_take_members_out_of_haproxy_and_nginx_and_put_them_back(rig: 
     assert set(again.changed.values()) == {0}, str(again)
 
 
-@FULL
 def test_what_was_drained_stays_out_of_both_until_it_is_restored(rig: Rig) -> None:
     before = rig.servers()
     run = play(rig, ROLE.format("drain"))
@@ -118,7 +117,6 @@ def test_what_was_drained_stays_out_of_both_until_it_is_restored(rig: Rig) -> No
     assert rig.servers() == before
 
 
-@FULL
 def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> None:
     inner = {"rollout_pools": POOLS["rollout_pools"][1:]}
     by_hand = play(rig, ROLE.format("drain").replace("web1", "web2"), inner)
@@ -134,7 +132,6 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
     assert rig.in_service() == set(rig.hosts)
 
 
-@FULL
 def test_a_fleet_of_both_kinds_is_maintained_under_load(rig: Rig) -> None:
     tasks = rig.folder / "restart.yml"
     tasks.write_text(RESTART, encoding="utf-8")

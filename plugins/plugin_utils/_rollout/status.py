@@ -13,14 +13,11 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import Seen, overview
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import (
-    find_members,
-    find_places,
-    member_calls,
-)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import find_places, member_calls
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 _LIMIT = 10.0
