@@ -70,7 +70,7 @@ def reader_of(params: Mapping[str, Any]) -> Reader:
 
 
 def format_of(params: Mapping[str, Any]) -> Format:
-    kind = str(params.get("driver") or "haproxy").split("-")[0]
+    kind = str(params.get("driver") or "haproxy").partition("-")[0]
     if kind == "haproxy":
         return HAProxyLog(pool_name(params.get("pool"), "pool"))
     if kind != "nginx":

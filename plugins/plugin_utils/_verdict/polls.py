@@ -179,12 +179,12 @@ def _wrong(member: Mapping[str, Any]) -> str:
         return f"arm must be canary or baseline, got {member['arm']!r}."
     for key in ("requests", "errors", "restarts"):
         value = member.get(key, 0)
-        if type(value) is not int or value < 0:
+        if not _is_whole(value) or value < 0:
             return f"{key} must be a whole number from 0 up, got {value!r}."
     if member["errors"] > member["requests"]:
         return f"{member['errors']} errors of {member['requests']} requests; errors are a part of the requests."
     seconds = member.get("host_seconds", 0)
-    if type(seconds) not in (int, float) or not 0 <= seconds < 1e12:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e12:
         return f"host_seconds must be a number from 0 up, got {seconds!r}."
     latency = member.get("latency")
     if latency is None:
@@ -192,11 +192,15 @@ def _wrong(member: Mapping[str, Any]) -> str:
     if not isinstance(latency, Sequence) or isinstance(latency, str):
         return f"latency must be a list of counts, one for each bucket, got {_short(latency)}."
     for value in latency:
-        if type(value) is not int or value < 0:
+        if not _is_whole(value) or value < 0:
             return f"latency must be whole numbers from 0 up, got {value!r}."
     if sum(latency) > member["requests"]:
         return f"latency counts {sum(latency)} of {member['requests']} requests."
     return ""
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _short(value: Any) -> str:
