@@ -37,6 +37,7 @@ class World:
     stages: tuple[float, ...] = ()  # shares of the canary, each for the same time
     clump: int = 1  # every failure comes so many times, as with clients that retry
     outage: float = 1.0  # for thirty seconds, all hosts alike
+    slower: float = 0.0  # the canary's response times as multiples of the others'; 0: not measured
 
     def but(self, **changes: float) -> World:
         return replace(self, **changes)  # type: ignore[arg-type]
@@ -65,11 +66,33 @@ def _natures(world: World, draw: random.Random) -> list[float]:
     return found
 
 
-def _arms(requests: list[int], errors: list[int], seconds: float) -> tuple[Arm, Arm]:
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # a usual client library's, in seconds
+MEDIAN, SIGMA = 0.08, 0.7  # of response times, log-normal
+
+
+@lru_cache(maxsize=64)
+def _shares(slower: float) -> tuple[float, ...]:
+    """The share of requests in each bucket."""
+    below = [
+        0.5 * (1.0 + math.erf(math.log(bound / (MEDIAN * slower)) / (SIGMA * math.sqrt(2.0)))) for bound in BUCKETS
+    ]
+    return tuple(b - a for a, b in zip([0.0, *below], [*below, 1.0], strict=True))
+
+
+def _latency(world: World, requests: list[int], draw: random.Random, slower: float) -> list[tuple[int, ...]]:
+    """By bucket, then by host; the first is the canary."""
+    if not world.slower:
+        return []
+    rows = [[poisson(draw, n * share) for share in _shares(1.0 if host else slower)] for host, n in enumerate(requests)]
+    return list(zip(*rows, strict=True))
+
+
+def _arms(requests: list[int], errors: list[int], seconds: float, latency: list[tuple[int, ...]]) -> tuple[Arm, Arm]:
     names = tuple(f"host{number}" for number in range(len(requests)))
+    first, rest = [column[:1] for column in latency], [column[1:] for column in latency]
     return (
-        Arm(names[:1], requests[:1], errors[:1], [], None, [seconds]),
-        Arm(names[1:], requests[1:], errors[1:], [], None, [seconds] * (len(names) - 1)),
+        Arm(names[:1], requests[:1], errors[:1], first, None, [seconds]),
+        Arm(names[1:], requests[1:], errors[1:], rest, None, [seconds] * (len(names) - 1)),
     )
 
 
@@ -80,7 +103,9 @@ def run(world: World, draw: random.Random) -> tuple[list[Poll], Iterator[Poll]]:
     if world.history:
         requests = [round(world.rate * world.history * part) for part in _parts(world, world.share)]
         errors = [poisson(draw, n * world.errors * nature) for n, nature in zip(requests, natures, strict=True)]
-        history = [Poll(0.0, world.history, *_arms(requests, errors, world.history))]
+        history = [
+            Poll(0.0, world.history, *_arms(requests, errors, world.history, _latency(world, requests, draw, 1.0)))
+        ]
     return history, _polls(world, natures, draw)
 
 
@@ -106,4 +131,5 @@ def _polls(world: World, natures: list[float], draw: random.Random) -> Iterator[
             failed = poisson(draw, mean * rate / world.clump) * world.clump
             requests.append(failed + poisson(draw, mean * (1.0 - rate)))
             errors.append(failed)
-        yield Poll(begin, begin + INTERVAL, *_arms(requests, errors, INTERVAL))
+        latency = _latency(world, requests, draw, world.slower)
+        yield Poll(begin, begin + INTERVAL, *_arms(requests, errors, INTERVAL, latency))

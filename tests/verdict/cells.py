@@ -103,4 +103,21 @@ THREE_WAY = [
     Cell("verdict: 2x worse", KNOWN.but(worse=2.0), BOTH, (90.0, 100.0), promoted=(0.0, 1.0), runs=1000),
     Cell("verdict: no worse, 50/s", KNOWN.but(rate=50.0), BOTH, (0.0, 1.0), promoted=(0.0, 25.0), runs=1000),
 ]
-CELLS = [*NULL, *FOUND, *DRIFTING, *HOSTS, *THREE_WAY]
+TIMED = KNOWN.but(slower=1.0, duration=600.0)
+SLOW_PLAIN = judged(only_roll_back(guards=False), "slow")
+SLOW_GUARDED = judged(only_roll_back(guards=True), "slow")
+LATENCY = [
+    Cell("as fast, without guards, 10 min", TIMED, SLOW_PLAIN, (0.0, 1.0), runs=400),
+    Cell("as fast, 10 min", TIMED, SLOW_GUARDED, (0.0, 1.0), runs=400),
+    Cell("1.1x slower, 10 min", TIMED.but(slower=1.1), SLOW_GUARDED, (60.0, 100.0), runs=200),
+    Cell("1.5x slower, 10 min", TIMED.but(slower=1.5), SLOW_GUARDED, (99.0, 100.0), (130.0, 180.0), runs=200, quick=8),
+    Cell(
+        "1.5x slower, 50/s, 10 min",
+        TIMED.but(slower=1.5, rate=50.0),
+        SLOW_GUARDED,
+        (99.0, 100.0),
+        (130.0, 300.0),
+        runs=200,
+    ),
+]
+CELLS = [*NULL, *FOUND, *DRIFTING, *HOSTS, *THREE_WAY, *LATENCY]

@@ -30,11 +30,11 @@ class Trial:
     promoted_after: float | None
 
 
-def judged(settings: VerdictSettings) -> Rule:
+def judged(settings: VerdictSettings, *metrics: str) -> Rule:
     """The verdict itself; the first decision ends a run."""
 
     def rule(history: list[Poll], polls: Iterator[Poll]) -> tuple[float | None, float | None]:
-        judge = Judge(settings, ["errors"], Archive(history, frozenset(["host0"])))
+        judge = Judge(settings, ["errors", *metrics], Archive(history, frozenset(["host0"])))
         for poll in polls:
             judge.see(poll)
             if judge.rolled_back_at is not None:

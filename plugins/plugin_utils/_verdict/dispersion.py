@@ -13,6 +13,40 @@ MINUTE = 60.0
 FIVE = 5  # minutes
 
 
+class Totals:
+    """Events of hosts, as they were and as chance would have them."""
+
+    def __init__(self) -> None:
+        self._names: tuple[str, ...] = ()
+        self._events: list[float] = []
+        self._expected: list[float] = []
+
+    def add(self, names: tuple[str, ...], events: Sequence[float], expected: Sequence[float]) -> None:
+        if not self._names:
+            self._names, self._events, self._expected = names, list(events), list(expected)
+            return
+        if names != self._names:  # other hosts than before: those that left stay in the sum
+            known = dict(zip(self._names, zip(self._events, self._expected, strict=True), strict=True))
+            known = {**dict.fromkeys(names, (0.0, 0.0)), **known}
+            gone = tuple(name for name in self._names if name not in set(names))
+            self._names = (*names, *gone)
+            self._events = [known[name][0] for name in self._names]
+            self._expected = [known[name][1] for name in self._names]
+            events, expected = [*events, *[0.0] * len(gone)], [*expected, *[0.0] * len(gone)]
+        self._events = list(map(operator.add, self._events, events))
+        self._expected = list(map(operator.add, self._expected, expected))
+
+    def chi_square(self) -> tuple[float, int]:
+        """The sum, and its degrees of freedom."""
+        hosts = len(self._expected) - self._expected.count(0.0)
+        square = sum(
+            (x - chance) * (x - chance) / chance
+            for x, chance in zip(self._events, self._expected, strict=True)
+            if chance
+        )
+        return square, max(0, hosts - 1)
+
+
 class Dispersion:
     """Pearson's chi square over its degrees of freedom, of host x block, in blocks of a minute, of five and of the run.
 
@@ -23,13 +57,10 @@ class Dispersion:
     def __init__(self, ratios: Mapping[str, float]) -> None:
         self._ratios = ratios
         self._names: tuple[str, ...] = ()
-        self._exposure: list[float] = []
-        self._events: list[float] = []
-        self._five: dict[str, tuple[float, float]] = {}  # observed and expected
-        self._run: dict[str, tuple[float, float]] = {}
+        self._polls: list[tuple[Sequence[float], Sequence[float]]] = []  # of this minute: exposure, events
+        self._five, self._run = Totals(), Totals()
         self._minutes = 0
-        self._end = 0.0
-        self._begin: float | None = None
+        self._end: float | None = None
         self._sums = {"minute": (0.0, 0), "five": (0.0, 0)}  # chi square, degrees of freedom
         self.discount = 1.0
 
@@ -42,54 +73,45 @@ class Dispersion:
         self, begin: float, at: float, names: tuple[str, ...], exposure: Sequence[float], events: Sequence[float]
     ) -> None:
         """One poll's counts of the baseline, by host."""
-        if self._begin is None:
-            self._begin, self._end = begin, begin + MINUTE
+        if self._end is None:
+            self._end = begin + MINUTE
         if names != self._names or begin >= self._end:
             self._close_minute()
             self._names = names
             while begin >= self._end:
                 self._end += MINUTE
-        if self._exposure:
-            self._exposure = list(map(operator.add, self._exposure, exposure))
-            self._events = list(map(operator.add, self._events, events))
-        else:
-            self._exposure, self._events = list(exposure), list(events)
+        self._polls.append((exposure, events))
         if at >= self._end:
             self._close_minute()
 
     def _close_minute(self) -> None:
-        total = sum(self._events)
-        if self._ratios:
-            ratios = [self._ratios.get(name, 1.0) for name in self._names]
-            parts = list(map(operator.mul, self._exposure, ratios))
-        else:
-            parts = self._exposure
-        whole = sum(parts)
-        if total and whole and len(parts) > 1:
-            scale = total / whole
-            rows = [
-                (name, x, part * scale) for name, x, part in zip(self._names, self._events, parts, strict=True) if part
-            ]
-            self._count("minute", [(x, expected) for _name, x, expected in rows])
-            for totals in (self._five, self._run):
-                for name, x, expected in rows:
-                    before = totals.get(name)
-                    totals[name] = (before[0] + x, before[1] + expected) if before else (x, expected)
+        total = sum(sum(events) for _exposure, events in self._polls)
+        if total and len(self._names) > 1:
+            exposure, events = (_added(column) for column in zip(*self._polls, strict=True))
+            if self._ratios:
+                exposure = list(map(operator.mul, exposure, [self._ratios.get(name, 1.0) for name in self._names]))
+            scale = total / (sum(exposure) or 1.0)
+            minute = Totals()
+            for totals in (minute, self._five, self._run):
+                totals.add(self._names, events, [part * scale for part in exposure])
+            self._count("minute", minute)
+        self._polls = []
         self._minutes += 1
-        if self._minutes % FIVE == 0 and self._five:
-            self._count("five", list(self._five.values()))
-            self._five = {}
-        self._exposure, self._events = [], []
-        found = [square / freedom for square, freedom in self._sums.values() if freedom]
-        if len(self._run) > 1:
-            found.append(_chi_square(list(self._run.values())) / (len(self._run) - 1))
+        if self._minutes % FIVE == 0:
+            self._count("five", self._five)
+            self._five = Totals()
+        square, freedom = self._run.chi_square()
+        found = [each / of for each, of in (*self._sums.values(), (square, freedom)) if of]
         self.discount = max(1.0, *found) if found else 1.0
 
-    def _count(self, scale: str, rows: Sequence[tuple[float, float]]) -> None:
-        if len(rows) > 1:
-            square, freedom = self._sums[scale]
-            self._sums[scale] = (square + _chi_square(rows), freedom + len(rows) - 1)
+    def _count(self, scale: str, totals: Totals) -> None:
+        square, freedom = totals.chi_square()
+        before = self._sums[scale]
+        self._sums[scale] = (before[0] + square, before[1] + freedom)
 
 
-def _chi_square(rows: Sequence[tuple[float, float]]) -> float:
-    return sum((x - expected) ** 2 / expected for x, expected in rows)
+def _added(rows: Sequence[Sequence[float]]) -> list[float]:
+    found = list(rows[0])
+    for row in rows[1:]:
+        found = list(map(operator.add, found, row))
+    return found

@@ -108,9 +108,8 @@ def _arm(members: Sequence[Mapping[str, Any]], seconds: float) -> Arm:
     latency: list[tuple[int, ...]] = []
     if "latency" in first and first["latency"] is not None:
         latency = list(zip(*[m["latency"] for m in members], strict=True))
-        for column in latency:
-            _counts(column)
-        if not latency or sum(map(sum, latency)) > sum(requests):
+        total: Any = sum(map(sum, latency))  # an int, if all are
+        if not latency or not isinstance(total, int) or total > sum(requests) or min(map(min, latency)) < 0:
             raise ValueError
     elif any("latency" in m and m["latency"] is not None for m in members):
         raise ValueError
