@@ -104,18 +104,6 @@ def log_e_events(t_c: float, x_c: float, t_b: float, x_b: float, factor: float, 
     return x_c * log(factor) - (x_c + x_b) * log(1.0 - share + share * factor)
 
 
-def log_e_histogram(
-    canary: Sequence[float], baseline: Sequence[float], guess_c: Sequence[float], guess_b: Sequence[float]
-) -> float:
-    """The same for whole histograms, the slowest bucket last; ``guess_c``/``guess_b`` must not fall from bucket to bucket."""
-    n_c, n_b = sum(canary), sum(baseline)
-    found = 0.0
-    for x_c, x_b, p_c, p_b in zip(canary, baseline, guess_c, guess_b, strict=True):
-        pooled = (n_c * p_c + n_b * p_b) / (n_c + n_b)
-        found += x_c * log(p_c / pooled) + x_b * log(p_b / pooled)
-    return found
-
-
 def log_mean(weights: Iterable[float], logs: Sequence[float]) -> float:
     """The logarithm of a weighted mean of numbers that are given as logarithms."""
     top = max(logs)

@@ -15,9 +15,9 @@ import pytest
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.evidence import (
     log_e,
     log_e_events,
-    log_e_histogram,
     times_odds,
 )
+from tests.verdict.reference import log_e_histogram
 
 MARGINS = (1.0, 1.25, 1.5, 2.0)
 RATES = (0.02, 0.2, 0.45)

@@ -19,13 +19,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.evidence
     log_e,
     log_e_events,
     log_e_grid,
-    log_e_histogram,
     log_mean,
     projection,
     times_odds,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.history import quantile, upper_share
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.process import Process
+from tests.verdict.reference import log_e_histogram
 
 Row = tuple[int, int, int, int]  # requests and errors of the canary, then of the baseline
 
@@ -71,6 +71,13 @@ def test_a_single_poll() -> None:
 def test_a_histogram() -> None:
     found = log_e_histogram([1, 2, 5], [30, 50, 20], [0.2, 0.4, 0.4], [0.3, 0.5, 0.2])
     assert found == pytest.approx(2.378683772, abs=1e-9)
+
+
+@pytest.mark.parametrize(("x_c", "x_b"), [(0, 0), (3, 4), (100, 0), (100, 900)])
+def test_failed_or_not_is_a_histogram_of_two_buckets(x_c: int, x_b: int) -> None:
+    guess_c, guess_b = times_odds(0.005, 3.0), 0.005
+    whole = log_e_histogram([100 - x_c, x_c], [900 - x_b, x_b], [1 - guess_c, guess_c], [1 - guess_b, guess_b])
+    assert log_e(100, x_c, 900, x_b, guess_c, guess_b, 1.0) == pytest.approx(whole, abs=1e-9)
 
 
 @pytest.mark.parametrize(
