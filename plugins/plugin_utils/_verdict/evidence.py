@@ -106,5 +106,6 @@ def log_e_events(t_c: float, x_c: float, t_b: float, x_b: float, factor: float, 
 
 def log_mean(weights: Iterable[float], logs: Sequence[float]) -> float:
     """The logarithm of a weighted mean of numbers that are given as logarithms."""
-    top = max(logs)
-    return top + log(sum(weight * exp(each - top) for weight, each in zip(weights, logs, strict=True)))
+    rows = [(weight, each) for weight, each in zip(weights, logs, strict=True) if weight]
+    top = max(each for _weight, each in rows)
+    return top + log(sum(weight * exp(each - top) for weight, each in rows))

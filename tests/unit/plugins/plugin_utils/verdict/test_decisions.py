@@ -147,6 +147,15 @@ def test_a_slower_canary_is_rolled_back_by_latency() -> None:
     assert fine["decision"] == "promote"
 
 
+def test_a_metric_without_weight_has_no_say_however_loud() -> None:
+    usual = [40, 30, 20, 9, 1, 0]
+    rows = with_latency(polls(60, (1000, 400), (1000, 1)), usual, usual)
+    found = decide(rows, weights={"slow": 1})
+    assert found["log_evidence"]["roll_back"]["errors"][-1] > 800
+    assert found["log_evidence"]["roll_back"]["combined"][-1] < 0
+    assert found["decision"] == "wait"
+
+
 def test_a_canary_that_restarts_is_rolled_back() -> None:
     rows = polls(80, (100, 0), restarts=0, host_seconds=10)
     for number in (10, 17, 24, 31, 38):
