@@ -107,7 +107,7 @@ class Phases:
         self.record.save()
         self.fleet.revive()
         along = first_look(self.fleet, self.members())
-        replies = self._drain(hosts, keep_floor=True, waiting=waiting, along=along)
+        replies = self._drain(hosts, keep_floor=True, waiting=waiting, along=along, must_last=not self.batch.back)
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
         if not failed:
             error = ask_members(self.fleet, self.members(), replies, self.record.now() - since)
@@ -173,22 +173,26 @@ class Phases:
         keep_floor: bool,
         waiting: Sequence[MemberRecord] = (),
         along: Mapping[str, Call] | None = None,
+        must_last: bool = False,
     ) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last.
 
-        ``along`` are calls to other hosts that run beside the first of them.
+        ``along`` are calls to other hosts that run beside the first of them. On the way forward a drain that would not outlive a reload is refused, where the settings say so. What does
+        badly goes out in any case.
         """
         settings = self.settings_before([member.host for member in waiting])
         returning = {name: settings[name] for name in self._joining() if name in settings}
         limit = self.settings.floor_wait + self.settings.session_grace + self.settings.longest_drain
         replies: dict[str, Reply] = {}
         for places in self.fleet.layers:
+            required = self.settings.layers[self.record.place(places[0]).layer].lasting
             calls = self.fleet.calls(
                 "pool_drain",
                 hosts,
                 limit,
                 places=places,
                 keep_floor=keep_floor,
+                lasting="accept" if required == "require" and not must_last else required,
                 returning=returning if places == self.fleet.layers[0] else None,
                 wait_for_floor=self.settings.floor_wait,
                 session_grace=self.settings.session_grace,

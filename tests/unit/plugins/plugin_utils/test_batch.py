@@ -699,3 +699,22 @@ def test_batches_go_their_own_way_when_it_is_not_asked_for(
     record.places = {name: Place(name, 0, 1, by_reload=True) for name in BALANCERS}
     run_batch(phases(settings, remote, record, "web1", "web2"))
     assert states(record)["web1"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("lasting", "forward", "back"),
+    [("require", "require", "accept"), ("accept", "accept", "accept"), ("never", "never", "never")],
+)
+def test_a_way_back_is_not_refused_because_it_would_not_outlive_a_reload(
+    settings: Settings, remote: FakeRemote, record: Record, lasting: str, forward: str, back: str
+) -> None:
+    chosen = replace(settings, lasting=lasting)
+    remote.errors["web2", "member_gate"] = Unhealthy("status 503, not 200")
+    run_batch(phases(chosen, remote, record, "web1", "web2"))
+    drains = [call.params["lasting"] for _host, call in remote.calls if call.operation == "pool_drain"]
+    assert drains == [forward, forward, back, back]  # the ill member goes out again in any case
+    remote.calls.clear()
+    remote.errors.clear()
+    ending.decide_back(chosen, record)
+    run_batch(phases(chosen, remote, record, *record.back_batches[0], back=True))
+    assert {call.params["lasting"] for _host, call in remote.calls if call.operation == "pool_drain"} == {back}
