@@ -177,8 +177,8 @@ class Phases:
     ) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last.
 
-        ``along`` are calls to other hosts that run beside the first of them. On the way forward a drain that would not outlive a reload is refused, where the settings say so. What does
-        badly goes out in any case.
+        ``along`` are calls to other hosts that run beside the first of them. On the way forward a drain that would not
+        outlive a reload is refused, where the settings say so. What does badly goes out in any case.
         """
         settings = self.settings_before([member.host for member in waiting])
         returning = {name: settings[name] for name in self._joining() if name in settings}
