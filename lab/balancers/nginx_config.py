@@ -88,6 +88,8 @@ def _main(version: Version, description: Description) -> str:
         "user www-data;",
         "worker_processes 2;",
         "pid /run/nginx.pid;",
+        # A busy machine lets requests pile up, and 1024 open files would end in answers of 500.
+        "worker_rlimit_nofile 16384;",
         "error_log /var/log/nginx/error.log notice;",
         *description.global_lines,
     ]

@@ -95,9 +95,20 @@ def test_servers_in_an_include_file_of_their_own(nginx: Nginx, apps: dict[str, A
     )
     own = nginx.folder / "servers.inc"
     own.write_text("".join(f"server 127.0.0.1:{app.port};\n" for app in apps.values()))
+    os.chmod(own, 0o640)
+    others = {path: path.read_bytes() for path in (nginx.config, *(nginx.folder / "conf.d").iterdir())}
+    text = own.read_text()
     nginx.run()
-    operations.pool_drain({**nginx.params("shop"), "members": ["s1"]}, False)
-    assert own.read_text().startswith(f"server 127.0.0.1:{apps['s1'].port} down;\n")
+    with Load(pool.port).running(keep_alive=False) as load:
+        operations.pool_drain({**nginx.params("shop"), "members": ["s1"]}, False)
+        assert own.read_text().startswith(f"server 127.0.0.1:{apps['s1'].port} down;\n")
+        apps["s1"].kill()
+        apps["s1"].start()
+        operations.pool_put_back({**nginx.params("shop"), "settings": {"s1": {"admin": "ready", "weight": 1}}}, False)
+    assert not load.failures
+    assert own.read_text() == text
+    assert own.stat().st_mode & 0o777 == 0o640
+    assert {path: path.read_bytes() for path in others} == others
 
 
 @pytest.mark.case(22)
