@@ -499,13 +499,16 @@ class NginxDriver(Driver):
 
     def _change(self, pool: str, changes: Mapping[str, _Change]) -> None:
         """Change servers in the files with one reload; none where everything is as wanted."""
-        if not self._edits(pool, changes):
+        wanted = self._edits(pool, changes)
+        if not wanted:
             return
+        seen = self._loaded
         with configuration_lock(self.kind, self._config, _LOCK_LIMIT):
-            wanted = self._edits(pool, changes)  # again: another change may have gone before
-            if not wanted:
-                return
-            configuration = self._loaded or self._load()
+            configuration = self._configuration(self._processes())
+            if configuration is not seen:  # another change has gone before
+                wanted = self._edits(pool, changes)
+                if not wanted:
+                    return
             upgrade = self._pid_path() + ".oldbin"
             if os.path.exists(upgrade):
                 raise Refused(
