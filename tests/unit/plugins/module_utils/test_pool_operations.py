@@ -29,7 +29,14 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unreachable,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import BY_HAND, Marks
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import (
+    Admin,
+    Counters,
+    Health,
+    Member,
+    Pool,
+    Setting,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 
 
@@ -954,6 +961,61 @@ def test_the_floor_holds_in_an_exchange(driver: FakeDriver) -> None:
     with pytest.raises(FloorBroken, match="would leave 2 of 4"):
         run("pool_drain", driver, members=["s2"], returning={"s1": READY}, floor=3)
     assert driver.calls == []
+
+
+@given(
+    st.lists(st.sampled_from(["serves", "down", "operator's", "returns", "leaves"]), min_size=2, max_size=8),
+    st.integers(0, 8),
+    st.booleans(),
+)
+def test_an_exchange_never_goes_below_the_floor(kinds: list[str], floor: int, by_reload: bool) -> None:
+    """Nor below what served before, where that was less; at no moment, whether it is one change or several."""
+    driver = FakeDriver(FakeClock(), [f"s{number}" for number in range(len(kinds))])
+    chosen: dict[str, list[str]] = {"returns": [], "leaves": []}
+    for name, kind in zip(list(driver.members), kinds, strict=True):
+        chosen.setdefault(kind, []).append(name)
+        if kind == "down":
+            driver.set(name, health=Health.DOWN)
+        elif kind != "serves" and kind != "leaves":
+            driver.set(name, admin=Admin.DRAIN)
+    if not chosen["leaves"]:
+        return
+    if by_reload:
+        exchange_at_once(driver)
+    before = {name for name, member in driver.members.items() if member.in_service}
+    least = len(before)
+    keep = driver.set
+
+    def watched(name: str, **values: Any) -> None:
+        nonlocal least
+        keep(name, **values)
+        least = min(least, sum(member.in_service for member in driver.members.values()))
+
+    driver.set = watched  # type: ignore[method-assign]
+    returning = dict.fromkeys(chosen["returns"], READY) or None
+    try:
+        run("pool_drain", driver, members=chosen["leaves"], returning=returning, floor=floor)
+    except FloorBroken:
+        assert {name for name, member in driver.members.items() if member.in_service} == before
+        return
+    assert least >= min(floor, len(before))
+    assert all(driver.members[name].in_service for name in chosen["returns"])
+
+
+def exchange_at_once(driver: FakeDriver) -> None:
+    """As a balancer that reloads: all members change in the same moment."""
+
+    def exchange(
+        pool: str, returning: Mapping[str, Setting], names: Sequence[str], target: Admin, now: Mapping[str, Member]
+    ) -> None:
+        for name in names:
+            driver.members[name] = replace(driver.members[name], admin=target)
+        for name in returning:
+            driver.members[name] = replace(driver.members[name], admin=Admin.READY)
+        for name in now:
+            driver.set(name)
+
+    driver.exchange = exchange  # type: ignore[method-assign]
 
 
 def test_who_returned_stays_when_the_others_do_not_get_empty(driver: FakeDriver, tmp_path: Path) -> None:
