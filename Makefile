@@ -93,7 +93,7 @@ molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)
 
 # A balancer's versions between its oldest and its newest take as long again: `make conformance` runs them.
-test: lint sanity core-2.21 setup ## Everything, the quick checks first; HAProxy and Apache in their oldest and newest version
+test: lint sanity core-2.21 setup ## Everything, the quick checks first; each balancer in its oldest and newest version
 	@ZERODROP_GENERATIONS=share pytest -q
 
 core-2.21: setup-2.21
