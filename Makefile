@@ -87,7 +87,7 @@ methods: setup ## The ready upgrade methods, and the roles drain and restore: al
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py tests/integration/test_roles.py $(ARGS)
 
 kills: setup ## The controller dies and is told to end at many moments of a rollout; ZERODROP_KILLS=12
-	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
+	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
 
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)

@@ -55,7 +55,7 @@ def assert_cancelled(run: Run, number: int) -> None:
 
 MOMENTS = [
     pytest.param(("untouched",), signal.SIGINT, True, "rolled_back", id="drain"),
-    pytest.param(("upgraded",), signal.SIGTERM, False, "frozen", id="upgrade"),
+    pytest.param(("upgraded",), signal.SIGTERM, False, "frozen", id="upgrade", marks=ALL),
     pytest.param(("untouched",), signal.SIGTERM, True, "rolled_back", id="drain, SIGTERM", marks=ALL),
     pytest.param(("upgraded",), signal.SIGINT, True, "frozen", id="upgrade, SIGINT", marks=ALL),
     pytest.param(("healthy",), signal.SIGINT, False, "frozen", id="put back", marks=ALL),
