@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills molecule test core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -87,7 +87,7 @@ methods: setup ## The ready upgrade methods, and the roles drain and restore: al
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py tests/integration/test_roles.py $(ARGS)
 
 kills: setup ## The controller dies and is told to end at many moments of a rollout; ZERODROP_KILLS=12
-	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
+	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
 
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)

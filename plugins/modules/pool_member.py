@@ -74,7 +74,7 @@ options:
       - The service whose members these are. What each member returns to is then kept on the balancer, in C(/var/lib/zerodrop),
         from before it is taken out, and O(state=ready) puts it back to that, its weight too. A member that was out already
         before it was taken out stays out.
-      - A rollout of the service meanwhile leaves these members out.
+      - A rollout that begins meanwhile leaves these members out. While one works on the service, none is taken out.
       - Cannot be used with O(weight) when O(state=ready).
     type: str
   floor:

@@ -16,7 +16,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._package import u
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import switch
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 # What a balancer lets nobody do without the lease.
@@ -98,13 +98,11 @@ class Fleet:
         where = self.record.place(place)
         own = balancer_params(self.settings.layers[where.layer])
         if self.record.lease is not None and operation in _FENCED and not self.check:
-            own["lease"] = self._lease(place, params.get("members", []))
+            own["lease"] = self._lease(self.record.lease, place, params.get("members", []))
         return Call(operation, {**own, **params}, limit, where.host)
 
-    def _lease(self, place: str, names: Iterable[str]) -> dict[str, Any]:
+    def _lease(self, lease: LeaseRecord, place: str, names: Iterable[str]) -> dict[str, Any]:
         """What a change has to bring: the lease, and what the balancer's ledger does not know yet."""
-        lease = self.record.lease
-        assert lease is not None
         told = lease.told.get(place, {})
         rows = [_row(each) for each in self.record.members.values() if told.get(each.host) != _said(each)]
         hosts = self.by_host(place, {name: name for name in names})
@@ -124,13 +122,15 @@ class Fleet:
 
     def note_plan(self, begin: Mapping[str, Any]) -> None:
         """Have every ledger know the plan; raises the first balancer's error."""
-        assert self.record.lease is not None
+        lease = self.record.lease
+        if lease is None:
+            return
         said = {member.host: _said(member) for member in self.record.members.values()}
         for place in self.record.balancers:
-            self.record.lease.told[place] = dict(said)
+            lease.told[place] = dict(said)
         for place, reply in self.run(self.notes(begin=begin)).items():
             if reply.error is not None:
-                self.record.lease.told.clear()
+                lease.told.clear()
                 reply.error.message = f"{place}: {reply.error.message}"
                 raise reply.error
 
