@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,9 +102,10 @@ def plan_rolling(
     todo.sort(key=lambda each: (not each.needs_repair, each.release is not None))
     finished = tuple(each.name for each in candidates if each not in todo)
     spare = in_service - floor_count
-    if spare < 1 and any(each.in_service for each in todo):
+    regained = {each.name for each in todo if each.left_out and not each.in_service}
+    if spare + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
-    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare)
+    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare, regained)
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
 
 
@@ -123,17 +124,25 @@ def plan_maintenance(
     walk = [each for each in candidates if not each.done or each.needs_repair]
     todo = sorted(walk, key=lambda each: (not (each.left_out or each.unfinished), not each.needs_repair))
     spare = in_service - floor_count
-    if spare < 1 and any(each.in_service for each in todo):
+    regained = {each.name for each in todo if each.left_out and not each.in_service}
+    if spare + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
-    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare)
+    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare, regained)
     finished = tuple(each.name for each in candidates if each not in walk)
     return Plan(result, finished, floor_count, in_service, releases.pop() if len(releases) == 1 else None, shrunk)
 
 
 def cut_in_batches(
-    todo: Sequence[tuple[str, bool]], batches: Sequence[Amount], total: int, spare: int
+    todo: Sequence[tuple[str, bool]],
+    batches: Sequence[Amount],
+    total: int,
+    spare: int,
+    regained: Collection[str] = (),
 ) -> tuple[tuple[tuple[str, ...], ...], bool]:
-    """Cut members (name, counts as capacity) into batches that take at most ``spare`` out at a time."""
+    """Cut members (name, counts as capacity) into batches that take at most ``spare`` out at a time.
+
+    Those that are ``regained`` are capacity for the batches after their own.
+    """
     result: list[tuple[str, ...]] = []
     shrunk = False
     rest = list(todo)
@@ -150,6 +159,7 @@ def cut_in_batches(
             taken += counts
             batch.append(name)
             rest.pop(0)
+        spare += sum(name in regained for name in batch)
         result.append(tuple(batch))
     return tuple(result), shrunk
 

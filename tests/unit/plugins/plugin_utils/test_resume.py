@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import FloorBroken, Refused
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Amount,
     Candidate,
@@ -98,7 +98,16 @@ def test_a_maintenance_goes_on_where_it_was() -> None:
     assert done_before(earlier, "rolling", "x.yml") == set()
 
 
-HALF = Amount(50, True)
+@pytest.mark.parametrize("plan", [lambda *args: plan_rolling(args[0], "2.0", *args[1:]), plan_maintenance])
+def test_what_a_dead_run_left_out_is_repaired_also_where_the_floor_leaves_no_room_without_it(plan: Any) -> None:
+    """It serves again when its batch is over, so the next one may be taken out then, and not before."""
+    members = [Candidate("web1", "1.0", in_service=True), Candidate("web2", "1.0", in_service=False, left_out=True)]
+    found = plan(members, [Amount(2, False)], Amount(1, False))
+    assert found.batches == (("web2",), ("web1",))
+    with pytest.raises(FloorBroken):
+        plan([members[0], Candidate("web2", "1.0", in_service=False)], [Amount(2, False)], Amount(1, False))
+
+
 MEMBERS = st.lists(
     st.builds(
         Candidate,
