@@ -5,7 +5,7 @@
 """The controller dies at generated moments of a rolling upgrade under load: all of it, or the playbook's process alone.
 
 Nothing is lost, the floor holds, what can be back is back within the switch's time, and the same playbook finishes.
-ZERODROP_KILLS says at how many moments (make kills); one is enough in make test.
+ZERODROP_KILLS says at how many moments (make kills); make test leaves them out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import time
 import urllib.request
 from collections.abc import Callable
@@ -26,11 +25,11 @@ from .rig import FIRST, Rig, Run, wait_for
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-KILLS = int(os.environ.get("ZERODROP_KILLS", "1"))
+KILLS = int(os.environ.get("ZERODROP_KILLS", "0"))
 ALL = pytest.mark.skipif(not os.environ.get("ZERODROP_KILLS"), reason="make kills runs it")
 SEED = int(os.environ.get("ZERODROP_KILLS_SEED", "20261124"))
 SILENCE = 6.0
-STATES = ("untouched", "drained", "upgraded", "healthy")  # while a member is out of service
+STATES = ("untouched", "upgraded", "healthy")  # while a member is out of service
 
 
 def moments(count: int) -> list[tuple[str, str, float]]:
@@ -94,12 +93,9 @@ def assert_finished_by_the_same_playbook(rig: Rig, settings: dict[str, Any]) -> 
 
 def halves(rig: Rig) -> set[str]:
     """Members that the ledger does not let a balancer put back: they were in mid-upgrade."""
-    path = rig.root(rig.lab.balancers[0]) / "var/lib/zerodrop/shop/ledger.db"
-    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-    try:
-        return {host for (host,) in database.execute("SELECT host FROM members WHERE safe = 0")}
-    finally:
-        database.close()
+    query = "import sqlite3; print(*(h for (h,) in sqlite3.connect('/var/lib/zerodrop/shop/ledger.db').execute("
+    query += "'SELECT host FROM members WHERE safe = 0')))"
+    return set(rig.lab.exec(rig.lab.balancers[0], ["python3", "-c", query]).stdout.split())
 
 
 def answers(rig: Rig, host: str) -> bool:
