@@ -20,4 +20,4 @@ def test_the_page_has_every_operation_of_the_contract() -> None:
         r"^\| ((?:`\w+`(?:, )?)+) \| [^|]+\| [^|]+\| [^|]+\|[^|]*\|$", PAGE.read_text(encoding="utf-8"), re.M
     )
     told = {name for row in rows for name in re.findall(r"\w+", row)}
-    assert told == {name for name, _ in inspect.getmembers(Driver, callable) if not name.startswith("_")}
+    assert told == {name for name, _method in inspect.getmembers(Driver, callable) if not name.startswith("_")}

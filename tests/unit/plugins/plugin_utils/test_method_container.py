@@ -20,7 +20,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 
 ONE, TWO = (f"sha256:{digit * 64}" for digit in "12")
 IMAGE = "registry.example.com/shop"
-NO_PLAN = cast("Plan", None)
+NO_PLAN = cast(Plan, None)
 
 
 def settings(**more: str) -> Settings:
@@ -65,7 +65,7 @@ def record(artefact: str = "") -> Record:
 
 def stage(members: Members, found: Record, check: bool = False, **more: str) -> list[str]:
     given = settings(**more)
-    return method_of(given).stage(given, cast("Remote", members), found, "", check)
+    return method_of(given).stage(given, cast(Remote, members), found, "", check)
 
 
 def test_a_tag_is_asked_for_once_and_every_member_gets_its_digest() -> None:
