@@ -119,6 +119,7 @@ class Balancer(abc.ABC):
 
 FEATURES = {
     "tcp": "a pool of TCP sessions",
+    "exact": "an exact count of what is in flight under any load",
     "queue": "requests that wait for a member",
     "cut": "ending what is in flight",
     "work": "naming what is in flight",

@@ -515,7 +515,9 @@ class Rig:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(self._reset_member, self.lab.members))
         for host in self.lab.balancers:
-            shutil.rmtree(self.root(host) / "var/lib/zerodrop", ignore_errors=True)
+            for path in (self.root(host) / "var/lib/zerodrop").glob("*"):
+                if path.name != "nginx":  # what members are switched by belongs to the configuration
+                    shutil.rmtree(path, ignore_errors=True)
             restore = self.lab.generation(host).restore
             restore(self.root(host), self.lab.description, self._servers, partial(self.lab.exec, host))
         readiness.wait(self.lab, 30)

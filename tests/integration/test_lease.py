@@ -122,8 +122,9 @@ def test_every_ledger_tells_of_the_rollout(three: Rig) -> None:
 def test_two_controllers_at_once(three: Rig) -> None:
     """One goes through; the other is told whose the lease is, and touches nothing."""
     rigs = [beside(three, name) for name in ("a", "b")]
+    chosen = settings(three)
     with three.watch() as watch, ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda rig: rig.rollout(settings(three)), rigs))
+        runs = list(pool.map(lambda rig: rig.rollout(chosen), rigs))
     good = [run for run in runs if run.rc == 0]
     bad = [run for run in runs if run.rc != 0]
     assert len(good) == len(bad) == 1, "\n".join(map(str, runs))
