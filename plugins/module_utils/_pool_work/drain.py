@@ -35,6 +35,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work i
 
 _PATIENCE = 10.0  # seconds a balancer may be away while it is waited for; a restart takes less
 _IDLE_SAMPLE = 0.1  # seconds between two tries to end idle clients
+_STATE_SAMPLE = 1.0  # seconds between two looks whether busy members are still held out
+_STATE_REST = 25  # times as long as such a look takes, at the least
 _WAIT_SAMPLE = 1.0  # seconds between two looks at work that may last
 _LISTED = 50  # pieces of work that are named one by one
 _CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
@@ -56,6 +58,7 @@ class Drain(Work):
         super().__init__(pool, driver, clock)
         self._ended: set[tuple[str | None, str]] = set()  # what was ended, by process and handle
         self._ended_at = 0.0
+        self._next_state = 0.0  # when to look again whether members that are busy are still held out
 
     def take_out(self, drain: DrainOrder, check: bool) -> dict[str, Any]:
         names = drain.names
@@ -173,6 +176,7 @@ class Drain(Work):
         """Until nothing is in flight in any process, several times in a row, in one and the same process."""
         names = drain.names
         start = self.clock.now()
+        self._next_state = start + _STATE_SAMPLE
         deadline = start + drain.first_limit
         empty_since: dict[str, float] = {}
         row = 0
@@ -216,11 +220,16 @@ class Drain(Work):
                 self.rest(drain.interval)
 
     def _sample(self, names: Sequence[str], identity: str) -> tuple[str, dict[str, int], bool]:
-        """The process, how busy each member is, and whether all are empty and out of service for certain."""
+        """The process, how busy each member is, and whether all are empty and out of service for certain.
+
+        Raises ``ChangedByOther`` for a member that somebody put back; one that is busy would be waited for in vain.
+        """
         glance = self.driver.glance(self.pool, names)
-        if glance.identity != identity or any(glance.busy.values()):
+        now = self.clock.now()
+        if glance.identity != identity or (any(glance.busy.values()) and now < self._next_state):
             return glance.identity, dict(glance.busy), False
         pool = self.read(names)
+        self._next_state = self.clock.now() + max(_STATE_SAMPLE, _STATE_REST * (self.clock.now() - now))
         members = pool.chosen(names)
         if pool.identity == identity:
             for member in members:

@@ -12,7 +12,12 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _caller
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, ChangedByOther, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    ChangedByOther,
+    LeaseLost,
+    RolloutError,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import outcome, words_for
 
@@ -59,6 +64,9 @@ class Work:
         try:
             now = {member.name: member for member in self.read(list(was)).chosen(list(was))}
             self.apply(was, now)
+        except LeaseLost as error:
+            error.facts["undone"] = False
+            raise  # whatever went wrong is another run's doing then, and what is undone is that one's to say
         except RolloutError as error:
             return {"undone": False, "undo_error": str(error)}
         return {"undone": True}

@@ -511,6 +511,15 @@ def test_a_member_that_somebody_puts_back_meanwhile(driver: FakeDriver, clock: F
     assert all(member.admin is Admin.READY for member in driver.members.values())
 
 
+def test_a_busy_member_that_somebody_puts_back_is_not_waited_for(driver: FakeDriver, clock: FakeClock) -> None:
+    began = clock.now()
+    driver.set("s1", in_flight=1)
+    clock.after(0.5, lambda: driver.set("s1", admin=Admin.READY))
+    with pytest.raises(ChangedByOther, match="made it ready again"):
+        run("pool_drain", driver, members=["s1"], timeout=60)
+    assert clock.now() < began + 5
+
+
 def test_a_short_absence_is_waited_out(driver: FakeDriver, clock: FakeClock) -> None:
     driver.set("s1", in_flight=1)
     clock.after(0.3, lambda: setattr(driver, "away", True))
