@@ -29,6 +29,9 @@ from .rig import Rig, Run
 pytestmark = pytest.mark.lab
 
 
+HELD = "Another run has the lease on this service"
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Settings that must be refused, and words of the message."""
@@ -381,6 +384,9 @@ def refused(six_members: lab.Lab, tmp_path_factory: pytest.TempPathFactory, requ
     with ThreadPoolExecutor(3) as pool:
         runs = pool.map(lambda each: _run(rig, good, each[0], CASES[each[1]]), enumerate(names))
         found = dict(zip(names, runs, strict=True))
+    for number, name in enumerate(names, len(names)):
+        if HELD in found[name].text:  # by a case that ran beside it
+            found[name] = _run(rig, good, number, CASES[name])
     return Refused(found, before, rig.snapshot())
 
 

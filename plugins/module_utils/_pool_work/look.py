@@ -21,7 +21,7 @@ class Watch:
 
     def __init__(self, member: Member, others: Sequence[Member] = ()) -> None:
         self._start = member.counters
-        self._in_flight = member.in_flight + member.queued
+        self._missing = 0
         self._others = {other.name: other.counters for other in others}
         self._one_process = True
         self._earlier = (0, 0)  # counted in processes that are gone
@@ -36,7 +36,7 @@ class Watch:
         self._earlier = self._counted
         self._one_process = False
         self._start = type(self._start)()
-        self._in_flight = 0
+        self._missing = 0
 
     def see(
         self,
@@ -54,12 +54,13 @@ class Watch:
         if self.verdict:
             return
         # A failed request may count as an error, as a 5xx and as one without an answer; it is one.
-        unanswered = member.counters.unanswered - self._start.unanswered
+        missing = self._without_answer(member)
         errors = max(
             member.counters.errors - self._start.errors,
             member.counters.responses_5xx - self._start.responses_5xx,
-            unanswered - max(0, member.in_flight + member.queued - self._in_flight),
+            min(missing, self._missing),
         )
+        self._missing = missing
         requests = member.counters.requests - self._start.requests
         self._counted = (self._earlier[0] + requests, self._earlier[1] + errors)
         # Each sees what the other misses, and lags behind: what both see is the same.
@@ -75,11 +76,20 @@ class Watch:
             self._decide("inconclusive", f"somebody made it {member.admin.value}")
         elif trouble:
             self._decide("inconclusive", f"the access log could not be read: {trouble}")
-        elif up and requests >= look.requests and elapsed >= look.seconds:
+        elif up and requests >= look.requests and elapsed >= look.seconds and (missing <= look.max_errors or at_limit):
             self._end(look, at_limit or not look.requests, member, others)
         elif at_limit:
             self._decide("inconclusive", f"{requests} of {look.requests} requests in {elapsed:.1f} s")
         self._was_up = self._was_up or up
+
+    def _without_answer(self, member: Member) -> int:
+        """How many got none, at the least: all that are in flight now may still get one.
+
+        Counters are read one after the other, so a request that begins in that moment may seem to be one: only what
+        two looks see is an error.
+        """
+        given = member.counters.unanswered - self._start.unanswered
+        return max(0, given - member.in_flight - member.queued)
 
     def _end(self, look: LookOrder, last: bool, member: Member, others: Sequence[Member]) -> None:
         """It has served enough without an error: is it slower than the others? Asked once, when there is an answer."""
