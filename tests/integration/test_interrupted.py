@@ -143,7 +143,7 @@ def test_a_run_that_is_asked_to_stop_ends_after_its_batch(rig: Rig) -> None:
     assert nobody.rc == 0
     assert "there is nothing to stop" in nobody.text
     assert set(nobody.changed.values()) == {0}
-    assert rig.rollout(settings(rig)).rc == 0
+    assert rig.rollout(settings(rig, start_delay=4.0)).rc == 0
     assert rig.current() == rig.all_on("2.0")
 
 
