@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ SOCKETS = {
     "user": "run/haproxy/user.sock",
     "master": "run/haproxy-master.sock",
 }
+_HELD_OUT = re.compile(r" disabled # zerodrop\.rollout.*$", re.MULTILINE)  # what a run that was killed left in the file
 
 
 def ask(root: Path, command: str, level: str = "admin", timeout: float = 5.0) -> str:
@@ -73,3 +75,8 @@ def restore(
     for server in servers:
         for change in ("state ready", "health up", f"weight {description.weight}"):
             ask(root, f"set server {description.pool}/{server.name} {change}")
+    config = root / "etc/haproxy/haproxy.cfg"
+    text = config.read_text(encoding="utf-8")
+    as_it_was = _HELD_OUT.sub("", text)
+    if as_it_was != text:
+        config.write_text(as_it_was, encoding="utf-8")
