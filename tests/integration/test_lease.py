@@ -61,7 +61,6 @@ def settings(rig: Rig, **more: Any) -> dict[str, Any]:
         "rollout_batches": [1],
         "rollout_look_timeout": 0.5,
         "rollout_lease_seconds": 4,
-        "rollout_switch_after": 0,  # it would put back what another run is to find
         "rollout_health_version_key": "version",
         **more,
     }
@@ -140,7 +139,8 @@ def test_two_controllers_at_once(three: Rig) -> None:
 def stopped_in_a_drain(rig: Rig, **more: Any) -> tuple[threading.Thread, list[Run]]:
     """A controller that stands still, with all its processes, while it has a member out; it is not waited for."""
     runs: list[Run] = []
-    thread = threading.Thread(target=lambda: runs.append(rig.rollout(settings(rig, **more))))
+    chosen = settings(rig, rollout_switch_after=0, **more)  # it would put back what another run is to find
+    thread = threading.Thread(target=lambda: runs.append(rig.rollout(chosen)))
     thread.start()
     wait_for(rig.is_out("web2"), 60)
     signal_all(rig, "STOP")
