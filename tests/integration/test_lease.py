@@ -329,7 +329,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_and_left(three: Rig) -> None:
 def test_a_full_or_read_only_disk_is_refused(three: Rig) -> None:
     before = three.snapshot()
     folder = "/var/lib/zerodrop"
-    (three.root("lb2") / "var/lib/zerodrop").mkdir()
+    (three.root("lb2") / "var/lib/zerodrop").mkdir(exist_ok=True)
     for options in ("size=40k", "ro"):
         _in(three, "lb2", "mount", "-t", "tmpfs", "-o", options, "none", folder)
         try:
