@@ -24,7 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Re
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, overview, preflight
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import name_processes, owner
@@ -36,6 +36,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll imp
     roll,
     run_phase,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
     check_witness,

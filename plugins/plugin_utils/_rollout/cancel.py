@@ -13,9 +13,10 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Cancelled
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 # Whoever cancels waits for ten seconds.

@@ -20,10 +20,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     plan_back,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import not_judged
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import not_judged
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLBACK, Settings
 
 _WHY_NOTHING = {

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Outcome, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 

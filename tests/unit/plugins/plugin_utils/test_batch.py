@@ -23,8 +23,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, outside
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Batch, Phases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Place, Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
 
 MEMBERS = ("web1", "web2", "web3")
