@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _pool_operations as operations
 from tests.conformance.harness import App, PoolSpec, Slow, wait_for
 from tests.conformance.nginx import Nginx
+from tests.conformance.nginx_links import NginxByLinks
 
 pytestmark = pytest.mark.balancer
 
@@ -29,11 +30,29 @@ def test_the_end_of_the_last_request_is_noticed_soon_and_cheaply(
     nginx: Nginx, apps: dict[str, App], record_property: Callable[[str, object], None]
 ) -> None:
     """Counted from the answer to the end of the drain, with its three samples; the reload was over long before."""
-    pool = PoolSpec("shop", [("s1", apps["s1"].port), ("s2", apps["s2"].port)])
+    pool = _two(apps)
     nginx.start([pool], extra="zone shop 64k;", keepalive="")
+    _how_soon(nginx, pool.port, record_property)
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["closed", "kept"])
+def test_by_links_the_end_is_noticed_as_soon(
+    nginx_links: NginxByLinks, apps: dict[str, App], kept: bool, record_property: Callable[[str, object], None]
+) -> None:
+    """Also where nginx keeps idle connections to members, which cannot be told from those in use."""
+    pool = _two(apps)
+    nginx_links.start([pool], extra="zone shop 64k; keepalive 8;" if kept else "zone shop 64k;")
+    _how_soon(nginx_links, pool.port, record_property)
+
+
+def _two(apps: dict[str, App]) -> PoolSpec:
+    return PoolSpec("shop", [("s1", apps["s1"].port), ("s2", apps["s2"].port)])
+
+
+def _how_soon(nginx: Nginx, port: int, record_property: Callable[[str, object], None]) -> None:
     late, shares = [], []
     for number in range(7):
-        slow = [Slow(pool.port, 1.5 + 0.037 * number) for _unused in range(2)]
+        slow = [Slow(port, 1.5 + 0.037 * number) for _unused in range(2)]
         wait_for(lambda: all(member.in_flight for member in nginx.driver().read("shop").members))
         begun, used = time.monotonic(), time.thread_time()
         operations.pool_drain({**nginx.params("shop"), "members": ["s1"]}, False)

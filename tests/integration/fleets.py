@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import Any
 
 import lab
 
-from .rig import Rig
+from .rig import COLLECTIONS, Rig, ansible_playbook
 
 # Requests on kept connections that a reload may cost clients before 1.27.4. Four is what a calm machine shows at
 # most; on a busy one a client sends late and several at once.
@@ -39,3 +40,23 @@ def reloads_in(rig: Rig, balancer: str) -> int:
     """How many reloads nginx itself has logged."""
     log = rig.root(balancer) / "var/log/nginx/error.log"
     return log.read_text(encoding="utf-8", errors="replace").count("signal 1 (SIGHUP) received")
+
+
+def prepare_links(up: lab.Lab, *options: str) -> str:
+    """Run the role on the balancers; what Ansible said."""
+    program = ansible_playbook()
+    assert program is not None
+    done = subprocess.run(
+        [
+            str(program.with_name("ansible")),
+            *("lb", "-i", str(up.inventory), "-m", "include_role", "-a", "name=zerodrop.rollout.nginx_links"),
+            *("-e", "nginx_links_pool=shop", *options),
+        ],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_NOCOLOR": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout

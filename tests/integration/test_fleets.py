@@ -18,7 +18,7 @@ import pytest
 import lab
 
 from .conftest import PATIENT
-from .fleets import IDLE_A_RELOAD, nginx_description, reloads_in
+from .fleets import IDLE_A_RELOAD, nginx_description, prepare_links, reloads_in
 from .rig import ROOT, Rig
 
 ROLLOUTS = int(os.environ.get("ZERODROP_ROLLOUTS", "10"))
@@ -40,6 +40,7 @@ class Kind:
     description: lab.Description
     settings: Mapping[str, Any] = field(default_factory=dict)
     idle_a_reload: int = 0  # closed kept connections that each reload may cost
+    links: bool = False
 
 
 def _haproxy(balancers: int, version: str = "2.6") -> Kind:
@@ -53,6 +54,12 @@ def _nginx(version: str, balancers: int = 1, joined: bool = False) -> Kind:
     description = nginx_description(version, balancers=balancers)
     idle = 0 if description.keepalive_min_timeout else IDLE_A_RELOAD
     return Kind(description, {"rollout_join_batches": joined}, idle)
+
+
+def _links(version: str, balancers: int = 1) -> Kind:
+    """Without reloads; connections to members are kept, as newer versions do by themselves."""
+    description = nginx_description(version, balancers=balancers, nginx_links=True, upstream_keepalive=8)
+    return Kind(description, {"rollout_nginx_mode": "links"}, links=True)
 
 
 def _mixed(*generations: str) -> Kind:
@@ -73,11 +80,17 @@ FLEETS = {
     "haproxy, 1 balancer": _haproxy(1),
     "haproxy, 2 balancers": _haproxy(2),
     "haproxy, 4 balancers": _haproxy(4),
+    "nginx 1.22 by links": _links("1.22"),
+    "nginx 1.22 by links, 2 balancers": _links("1.22", 2),
+    "nginx 1.22 by links, 4 balancers": _links("1.22", 4),
+    "nginx 1.30 by links": _links("1.30"),
     "nginx 1.22": _nginx("1.22"),
+    "nginx 1.22, joined batches": _nginx("1.22", joined=True),
+    "nginx 1.22, 2 balancers": _nginx("1.22", 2),
     "nginx 1.26": _nginx("1.26"),
     "nginx 1.30": _nginx("1.30"),
-    "nginx 1.22, joined batches": _nginx("1.22", joined=True),
     "nginx 1.30, 2 balancers": _nginx("1.30", 2),
+    "nginx 1.30, 4 balancers": _nginx("1.30", 4),
     "haproxy before nginx": _mixed("haproxy-2.6", "nginx-1.30"),
     "2 haproxy before 2 nginx": _mixed("haproxy-2.6", "haproxy-2.6", "nginx-1.30", "nginx-1.30"),
 }
@@ -89,6 +102,8 @@ def test_rollouts_in_a_row(
 ) -> None:
     with lab.running(kind.description, tmp_path_factory.mktemp("lab") / "fleet") as up:
         rig = Rig(up, tmp_path)
+        if kind.links:
+            prepare_links(up)
         nginx = [host.name for host in up.balancers if up.generation(host).name.startswith("nginx")]
         before = sum(reloads_in(rig, name) for name in nginx)
         seconds = []

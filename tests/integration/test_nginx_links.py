@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,8 +14,8 @@ import pytest
 
 import lab
 
-from .fleets import nginx_description, reloads_in
-from .rig import COLLECTIONS, FIRST, Rig, ansible_playbook
+from .fleets import nginx_description, prepare_links, reloads_in
+from .rig import FIRST, Rig
 
 pytestmark = pytest.mark.lab
 
@@ -24,34 +23,14 @@ ROLLOUTS = int(os.environ.get("ZERODROP_ROLLOUTS", "1"))
 VERSION = os.environ.get("ZERODROP_NGINX", "1.22")  # the oldest: its reloads would cost idle clients their connections
 
 
-def prepare(up: lab.Lab, *options: str) -> str:
-    """Run the role on the balancers; what Ansible said."""
-    program = ansible_playbook()
-    assert program is not None
-    done = subprocess.run(
-        [
-            str(program.with_name("ansible")),
-            *("lb", "-i", str(up.inventory), "-m", "include_role", "-a", "name=zerodrop.rollout.nginx_links"),
-            *("-e", "nginx_links_pool=shop", *options),
-        ],
-        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_NOCOLOR": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
     """Prepared by the role, as a user does; connections to members are kept, as newer versions do by themselves."""
     description = nginx_description(VERSION, nginx_links=True, upstream_keepalive=8)
     with lab.running(description, tmp_path_factory.mktemp("lab") / "links") as up:
-        assert "+upstream zerodrop_shop {" in prepare(up, "--check", "--diff")
-        assert "CHANGED" in prepare(up)
-        assert "SUCCESS" in prepare(up)  # the second time nothing is changed
+        assert "+upstream zerodrop_shop {" in prepare_links(up, "--check", "--diff")
+        assert "CHANGED" in prepare_links(up)
+        assert "SUCCESS" in prepare_links(up)  # the second time nothing is changed
         yield up
 
 

@@ -24,7 +24,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Callable, ClassVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names, _params
@@ -107,6 +108,9 @@ class NginxDriver(Driver):
         # What workers had out when they were last seen serving: it is out for them when they leave.
         self._out: dict[Process, frozenset[tuple[str, str]]] = {}
         self._leaving_since: dict[Process, float] = {}
+        self._looks = 0  # within one another
+        self._seen: Processes | None = None  # in the look that is going on
+        self._said: Configuration | None = None
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], clock: Clock) -> NginxDriver:
@@ -181,8 +185,22 @@ class NginxDriver(Driver):
 
     # -- what it does now --
 
+    @contextmanager
+    def _look(self) -> Iterator[Processes]:
+        """The processes; until the end of the look they and the files are looked at once."""
+        self._looks += 1
+        try:
+            yield self._processes()
+        finally:
+            self._looks -= 1
+            if not self._looks:
+                self._seen = self._said = None
+
     def read(self, pool: str) -> Pool:
-        found = self._processes()
+        with self._look() as found:
+            return self._read(found, pool)
+
+    def _read(self, found: Processes, pool: str) -> Pool:
         upstream = self._configuration(found).upstream(pool)
         groups = self._groups(upstream)
         busy, undecided, per_process = self._busy(found, upstream, groups)
@@ -197,10 +215,10 @@ class NginxDriver(Driver):
         )
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
-        found = self._processes()
-        upstream = self._configuration(found).upstream(pool)
-        groups = self._chosen(upstream, names)
-        busy, undecided, _per_process = self._busy(found, upstream, groups)
+        with self._look() as found:
+            upstream = self._configuration(found).upstream(pool)
+            groups = self._chosen(upstream, names)
+            busy, undecided, _per_process = self._busy(found, upstream, groups)
         return Glance(found.identity, {name: busy[name] + undecided[name] for name in names})
 
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
@@ -333,6 +351,13 @@ class NginxDriver(Driver):
 
     def _processes(self) -> Processes:
         """The processes; while a reload replaces the workers, those that come out of it."""
+        if not self._looks:
+            return self._processes_now()
+        if self._seen is None:
+            self._seen = self._processes_now()
+        return self._seen
+
+    def _processes_now(self) -> Processes:
         deadline = self._clock.now() + _REPLACING_LIMIT
         found = processes.read(self._pid_path())
         while processes.are_replaced(found.serving) and self._clock.now() < deadline:
@@ -366,6 +391,13 @@ class NginxDriver(Driver):
 
     def _configuration(self, found: Processes) -> Configuration:
         """The files, which are what these workers run; raises ``ChangedByOther`` where they are not."""
+        if not self._looks:
+            return self._configuration_now(found)
+        if self._said is None:
+            self._said = self._configuration_now(found)
+        return self._said
+
+    def _configuration_now(self, found: Processes) -> Configuration:
         deadline = self._clock.now() + _STALE_LIMIT
         while True:
             configuration = self._loaded
@@ -383,7 +415,7 @@ class NginxDriver(Driver):
                     file=newer,
                 )
             self._clock.sleep(_STALE_PAUSE)
-            found = self._processes()
+            found = self._processes_now()
 
     def _newer(self, configuration: Configuration, found: Processes) -> str:
         """A file that is newer than the oldest worker that serves; empty when there is none."""

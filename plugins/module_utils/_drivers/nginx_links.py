@@ -34,7 +34,12 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import links, processes, sockets, usage
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.processes import Process, Processes, Progress
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.table import ROOT, Table, Weights
-from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.upstreams import HTTP, Server, Upstream
+from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.upstreams import (
+    HTTP,
+    Configuration,
+    Server,
+    Upstream,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 
 AUTO, RELOAD, LINKS = "auto", "reload", "links"
@@ -57,6 +62,7 @@ class NginxLinksDriver(NginxDriver):
         self._tables: dict[Upstream, Table] = {}
         self._passed: set[Process] = set()  # workers that were seen past the last change
         self._behind: dict[Process, Progress] = {}
+        self._pairs: tuple[Configuration | None, dict[str, tuple[Upstream, Upstream]]] = None, {}
         self._ready_since: float | None = None  # when the last file of the configuration was written
 
     @classmethod
@@ -130,25 +136,27 @@ class NginxLinksDriver(NginxDriver):
 
     # -- what it does now --
 
-    def read(self, pool: str) -> Pool:
+    def _read(self, found: Processes, pool: str) -> Pool:
         if not self._by_links(pool):
-            return super().read(pool)
+            return super()._read(found, pool)
         generated = self._pair(pool)[1]
-        found = super().read(generated.name)
+        read = super()._read(found, generated.name)
         rows = self._table(pool).read()
         members = []
-        for member, server in zip(found.members, generated.servers):
+        for member, server in zip(read.members, generated.servers):
             row = rows[server.address]
             admin = Admin.READY if row.serves else Admin.OUT
             detail = {**member.detail, "status": f"by links, {'in' if row.serves else 'out of'} service"}
             members.append(replace(member, admin=admin, weight=row.now, detail=detail))
-        return replace(found, name=pool, members=tuple(members))
+        return replace(read, name=pool, members=tuple(members))
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
-        return super().glance(self._pair(pool)[1].name if self._by_links(pool) else pool, names)
+        with self._look():
+            return super().glance(self._pair(pool)[1].name if self._by_links(pool) else pool, names)
 
     def work(self, pool: str, names: Sequence[str]) -> list[dict[str, str]]:
-        return super().work(self._pair(pool)[1].name if self._by_links(pool) else pool, names)
+        with self._look():
+            return super().work(self._pair(pool)[1].name if self._by_links(pool) else pool, names)
 
     def _busy(
         self, found: Processes, upstream: Upstream, groups: Mapping[str, Sequence[Server]]
@@ -221,8 +229,15 @@ class NginxLinksDriver(NginxDriver):
 
     def _pair(self, pool: str) -> tuple[Upstream, Upstream]:
         """The pool's own upstream and the generated one; raises ``InvalidConfiguration`` where they do not agree."""
-        source = self._configuration(self._processes()).upstream(pool, HTTP)
-        generated = self._generated(pool)
+        configuration = self._configuration(self._processes())
+        if self._pairs[0] is not configuration:
+            self._pairs = configuration, {}
+        if pool not in self._pairs[1]:
+            self._pairs[1][pool] = self._paired(configuration.upstream(pool, HTTP), self._generated(pool))
+        return self._pairs[1][pool]
+
+    def _paired(self, source: Upstream, generated: Upstream | None) -> tuple[Upstream, Upstream]:
+        pool = source.name
         if generated is None:
             raise InvalidConfiguration(f"The upstream {pool!r} is not prepared for links.", _AGAIN)
         meant = [self.literal(server) for server in source.servers]
