@@ -44,6 +44,7 @@ OPERATIONS: Mapping[str, str] = {
     "member_gate": "_member",
     "member_sockets": "_member_sockets",
     "access_log_read": "_access_log.read",
+    "observe": "_observation.observe",
     "nginx_links": "_nginx_links",
 }
 

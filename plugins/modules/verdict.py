@@ -24,7 +24,8 @@ options:
     description:
       - What happened since the canary's members have the new version, oldest first. Counts are those since the poll before.
       - Each poll has C(at), the time when it was taken in seconds from any moment, later than that of the poll before; and
-        C(members). C(skip) says why a poll must not count, such as a reload of a balancer or a change of weights.
+        C(members). C(skip) says why a poll must not count, such as a reload of a balancer or a change of weights; C(partial)
+        what a poll has not seen, such as a balancer that did not answer. Neither may be the latest when a canary is promoted.
       - Each member has C(name), C(arm) (V(canary) with the new version, V(baseline) with the old one), C(requests) and C(errors),
         how many of these failed.
       - A member may have C(latency), a list of counts for the buckets of a histogram of response times, fastest first;
@@ -159,7 +160,7 @@ next:
 rule:
   description:
     - Which rule made the decision. V(circuit_breaker), V(evidence), V(max_duration), V(min_duration), V(warm-up), V(share), or
-      the arm that has no requests, V(canary) or V(baseline).
+      V(data) where polls do not show all, or the arm that has no requests, V(canary) or V(baseline).
   type: str
   returned: success
   sample: evidence

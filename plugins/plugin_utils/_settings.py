@@ -225,6 +225,7 @@ class Settings:
     nginx_leaving_wait: float = setting(number(0, 86400), 30.0)
     access_log: tuple[str, ...] = setting(files, ())
     access_log_format: str = setting(log_format, "")
+    canary_source: str = setting(choice("auto", "log", "counters"), "auto")
     pools: tuple[dict[str, Any], ...] = setting(pools, ())
     dead_balancer: str = setting(choice("fail", "skip"), "fail")
 

@@ -94,6 +94,8 @@ class HAProxyLog:
                     count.balancer += 1
                 else:
                     count.kinds[kind] += 1
+                    if response[0] == "-":
+                        count.unanswered += 1
             if retries != "0":
                 count.retries += int(retries)
             if response[0] != "-" and status != "101":

@@ -147,7 +147,7 @@ class NginxLog:
                 count.kinds[kinds.CUT] += 1
         elapsed = header if header not in (None, "-", "") else time
         if elapsed and elapsed != "-" and status != "101" and (header is None or header != "-"):
-            count.latency[found.bucket(int(float(elapsed) * 1000))] += 1
+            count.latency[found.bucket(int(float(elapsed) * 1000.0 + 0.5))] += 1
 
 
 def _list(text: str) -> list[str]:

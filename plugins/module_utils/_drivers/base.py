@@ -32,7 +32,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Member, Pool, Setting
 
 
 class Clock:
@@ -115,6 +115,15 @@ class Driver(abc.ABC):
 
         What is in flight is never too low, or the notes of ``capabilities`` say so.
         """
+
+    def counted(self, pool: str) -> dict[str, dict[str, tuple[Counters, int]]]:
+        """By process, those that are leaving included, and by member: what it has counted since its start, and its
+        requests in flight.
+
+        The process that serves now is the first. One look at each.
+        """
+        now = self.read(pool)
+        return {now.identity: {member.name: (member.counters, member.in_flight) for member in now.members}}
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
         """How busy these members are, at the least cost. Emptiness is confirmed by ``read``."""

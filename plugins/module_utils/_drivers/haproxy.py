@@ -222,6 +222,21 @@ class HAProxyDriver(Driver):
             counters=counters,
         )
 
+    def counted(self, pool: str) -> dict[str, dict[str, tuple[Counters, int]]]:
+        pool_name(pool)
+        snapshot, leaving = self._settled(lambda: self._snapshot(pool))
+        found = {snapshot.process.identity: snapshot.statistics}
+        found.update((f"leaving {one.pid}", one.statistics) for one in self._leaving(leaving, pool))
+        return {
+            process: {
+                name: (_counters(statistics, row), statistics.busy_in(row)[0])
+                for name, row in statistics.rows.items()
+                if name in snapshot.servers
+            }
+            for process, statistics in found.items()
+            if statistics is not None
+        }
+
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
         pool_name(pool)
         (process, statistics), leaving = self._settled(lambda: self._glance(pool, names))

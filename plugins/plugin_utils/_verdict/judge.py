@@ -79,6 +79,8 @@ class Judge:
         self.skipped: Counter[str] = Counter()
         self.recent: list[tuple[float, int, int]] = []  # at, requests of the canary and of the baseline
         self.most_hosts = 0
+        self.unseen = ""  # what the latest poll has not seen
+        self.unseen_since: float | None = None
         self.rolled_back_at: float | None = None
         self.may_promote = False
 
@@ -95,6 +97,11 @@ class Judge:
         self.most_hosts = max(self.most_hosts, len(poll.baseline.names))
         if self.started is None and n_c:
             self.started = poll.begin
+        self.unseen = poll.skip or poll.partial
+        if not self.unseen:
+            self.unseen_since = None
+        elif self.unseen_since is None:
+            self.unseen_since = poll.begin
         reason = self._not_counted(poll, n_c, n_b)
         self._set_thresholds(poll, counts=not reason)
         self._see_metrics(poll, counts=not reason)
@@ -207,11 +214,15 @@ class Judge:
             return (Decision.INCONCLUSIVE if over or at_once else Decision.NO_DATA), missing
         if wrong_share is not None:
             return (Decision.INCONCLUSIVE if over else Decision.WAIT), "share"
-        enough = self.elapsed >= settings.min_duration and self.counted_requests >= settings.min_requests
+        if self.unseen and not over:
+            # What is not seen may be what is wrong.
+            still = self.at - (self.unseen_since or self.at) >= STILL
+            return (Decision.NO_DATA if still else Decision.WAIT), "data"
+        enough = not self.unseen and self.elapsed >= settings.min_duration and self.counted_requests >= settings.min_requests
         if self.may_promote and enough:
             return Decision.PROMOTE, "evidence"
         if over:
-            return Decision.INCONCLUSIVE, "max_duration"
+            return Decision.INCONCLUSIVE, "data" if self.unseen else "max_duration"
         if not self.counted:
             return Decision.WAIT, "warm-up"
         return Decision.WAIT, "evidence" if not self.may_promote else "min_duration"

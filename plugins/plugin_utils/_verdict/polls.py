@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 CANARY = "canary"
 BASELINE = "baseline"
 ARMS = (CANARY, BASELINE)
-POLL_KEYS = frozenset({"at", "members", "skip"})
+POLL_KEYS = frozenset({"at", "members", "skip", "partial"})
 MEMBER_KEYS = frozenset({"name", "arm", "requests", "errors", "latency", "restarts", "host_seconds"})
 SHAPE = "{at: SECONDS, members: [{name, arm: canary|baseline, requests, errors, latency: [COUNT, ...], restarts, host_seconds}]}"
 
@@ -43,6 +43,7 @@ class Poll:
     canary: Arm
     baseline: Arm
     skip: str = ""  # why it must not count, where it must not
+    partial: str = ""  # what it has not seen: it counts, and nothing is promoted on it
 
 
 def read_polls(polls: Any, interval: float, key: str = "polls") -> list[Poll]:
@@ -76,7 +77,7 @@ def read_polls(polls: Any, interval: float, key: str = "polls") -> list[Poll]:
                 f"{where} has histograms of {' and '.join(map(str, sorted(buckets)))} buckets; "
                 "every poll and member must have the same buckets."
             )
-        found.append(Poll(begin, at, arms[0], arms[1], str(poll.get("skip") or "")))
+        found.append(Poll(begin, at, arms[0], arms[1], str(poll.get("skip") or ""), str(poll.get("partial") or "")))
     return found
 
 
@@ -85,7 +86,7 @@ def _check_poll(poll: Any, where: str) -> None:
         raise BadInput(f"{where} must be {SHAPE}, got {_short(poll)}.")
     unknown = sorted(map(str, set(poll) - POLL_KEYS))
     if unknown:
-        raise BadInput(f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members and skip.")
+        raise BadInput(f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members, skip and partial.")
     at = poll["at"]
     if isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at):
         raise BadInput(f"{where}.at must be a number of seconds, got {at!r}.")

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Polls for the verdict: what every member did since the last one, added up over the fleet.
+
+What a poll goes on from is its cursor, plain JSON: whoever has the cursor of the
+last poll can take the next one, on any controller, and nothing is counted twice
+or left out. Taking a poll again from the same cursor tells the same and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed import Seen, Tale, added_up
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+
+LIMIT = 20.0  # seconds for one look of a host
+
+Cursor = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One poll, and where the next one begins."""
+
+    poll: dict[str, Any]  # as the verdict takes it
+    cursor: Cursor
+    notes: tuple[str, ...] = ()  # what the sources cannot see, or did not see this time
+    dropped: str | None = None  # why the poll does not count
+    kinds: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # failures of each arm by kind
+
+
+class Observer:
+    """Looks at members, whose arms are given by their hosts' names."""
+
+    def __init__(self, fleet: Fleet, settings: Settings, arms: Mapping[str, str]) -> None:
+        unknown = [host for host in arms if host not in fleet.record.members]
+        if unknown or not arms:
+            raise BadInput(f"{', '.join(unknown) or 'No host'} is no member of this rollout.")
+        self._fleet = fleet
+        self._settings = settings
+        self._arms = dict(arms)
+
+    @property
+    def _places(self) -> list[str]:
+        """Where requests are counted: the innermost pool, through which all of them go, so that none is counted twice."""
+        return self._fleet.layers[-1]
+
+    def begin(self) -> Cursor:
+        """Where the first poll begins. Raises what keeps a balancer from being observed, before anything is judged."""
+        replies = self._fleet.ask({place: self._call(place, None) for place in self._places})
+        for place, reply in replies.items():
+            if reply.error is not None:
+                reply.error.message = f"{place}: {reply.error.message}"
+                raise reply.error
+        return {"places": {place: reply.result["cursor"] for place, reply in replies.items()}}
+
+    def poll(self, at: float, cursor: Cursor) -> Observation:
+        """What happened since; ``at`` is now, in seconds since any moment that all polls share."""
+        known = cursor.get("places") if isinstance(cursor, Mapping) else None
+        if not isinstance(known, Mapping) or not known:
+            raise BadInput(f"A cursor must be what begin or an earlier poll returned, got {cursor!r}.")
+        replies = self._fleet.ask({place: self._call(place, known[place]) for place in known})
+        tales = {place: self._tale(place, reply) for place, reply in replies.items()}
+        seen = added_up(at, self._arms, tales)
+        places = {
+            place: known[place] if reply.error is not None else reply.result["cursor"]
+            for place, reply in replies.items()
+        }
+        return Observation(seen.poll, {"places": places}, seen.notes, seen.dropped, seen.kinds)
+
+    def _call(self, place: str, cursor: Any) -> Call:
+        members = self._fleet.record.members
+        names = {members[host].names[place]: _as_logged(members[host].addresses.get(place)) for host in self._arms}
+        source = self._settings.canary_source
+        return self._fleet.call(place, "observe", LIMIT, {"members": names, "source": source, "cursor": cursor})
+
+    def _tale(self, place: str, reply: Reply) -> Tale | RolloutError:
+        if reply.error is not None:
+            return reply.error
+        return Tale(
+            members=self._fleet.by_host(place, reply.result["members"]),
+            reset=reply.result["reset"],
+            notes=tuple(reply.result["notes"]),
+            buckets=len(reply.result["buckets"]) + 1 if reply.result["buckets"] else 0,
+        )
+
+
+def _as_logged(address: tuple[str, int] | None) -> str:
+    """How nginx writes a member's address."""
+    if address is None:
+        return ""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
