@@ -216,7 +216,7 @@ class _Look:
         """By process and member; nothing where the balancer has no counters."""
         if self._driver is None:
             return {}
-        found = {}
+        found: dict[str, dict[str, Total]] = {}
         for process, members in self._driver.counted(self._pool).items():
             unknown = [name for name in self._names if name not in members]
             if unknown and not found:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed import Seen, Tale, added_up
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed import Tale, added_up
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
@@ -62,9 +62,9 @@ class Observer:
                 raise reply.error
         return {"places": {place: reply.result["cursor"] for place, reply in replies.items()}}
 
-    def poll(self, at: float, cursor: Cursor) -> Observation:
+    def poll(self, at: float, cursor: Mapping[str, Any]) -> Observation:
         """What happened since; ``at`` is now, in seconds since any moment that all polls share."""
-        known = cursor.get("places") if isinstance(cursor, Mapping) else None
+        known = cursor.get("places")
         if not isinstance(known, Mapping) or not known:
             raise BadInput(f"A cursor must be what begin or an earlier poll returned, got {cursor!r}.")
         replies = self._fleet.ask({place: self._call(place, known[place]) for place in known})

@@ -218,7 +218,9 @@ class Judge:
             # What is not seen may be what is wrong.
             still = self.at - (self.unseen_since or self.at) >= STILL
             return (Decision.NO_DATA if still else Decision.WAIT), "data"
-        enough = not self.unseen and self.elapsed >= settings.min_duration and self.counted_requests >= settings.min_requests
+        enough = (
+            not self.unseen and self.elapsed >= settings.min_duration and self.counted_requests >= settings.min_requests
+        )
         if self.may_promote and enough:
             return Decision.PROMOTE, "evidence"
         if over:

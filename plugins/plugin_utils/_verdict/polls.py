@@ -86,7 +86,9 @@ def _check_poll(poll: Any, where: str) -> None:
         raise BadInput(f"{where} must be {SHAPE}, got {_short(poll)}.")
     unknown = sorted(map(str, set(poll) - POLL_KEYS))
     if unknown:
-        raise BadInput(f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members, skip and partial.")
+        raise BadInput(
+            f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members, skip and partial."
+        )
     at = poll["at"]
     if isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at):
         raise BadInput(f"{where}.at must be a number of seconds, got {at!r}.")

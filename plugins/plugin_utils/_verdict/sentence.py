@@ -36,8 +36,8 @@ def _reason(judge: Judge, decision: Decision, rule: str) -> str:
         end = f" after {_minutes(judge.elapsed)}" if decision is Decision.INCONCLUSIVE and judge.elapsed else ""
         return f"the {rule} has had {since}{end} (weight 0? health down? counters that stand still?). Absence of data is no success."
     if rule == "data":
-        since = judge.at - (judge.unseen_since or judge.at)
-        return f"polls do not show all of the traffic, for {_minutes(since)} now: {judge.unseen.rstrip('.')}. What is not seen is not promoted."
+        blind = judge.at - (judge.unseen_since or judge.at)
+        return f"polls do not show all of the traffic, for {_minutes(blind)} now: {judge.unseen.rstrip('.')}. What is not seen is not promoted."
     if rule == "share":
         return (
             f"the canary gets {judge.share_now() or 0.0:.1f} % of the requests, where {settings.share:g} % were set. "
