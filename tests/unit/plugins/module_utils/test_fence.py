@@ -26,6 +26,7 @@ LOOKS = {
     "identity",
     "pools",
     "read",
+    "counted",
     "glance",
     "work",
     "drains",
