@@ -72,7 +72,7 @@ def arm(ledger: Ledger, number: int, holder: str, wanted: Mapping[str, Any], run
         return reason
     request = {"operation": "switch_fire", "params": {**params, "number": number, "holder": holder}, "check": False}
     path = _path(ledger, number)
-    _sweep(ledger)
+    _sweep(ledger, run)
     try:
         replace(path, program + json.dumps({**request, "sources": {}}).encode() + b"\n", mode=0o600)
     except OSError as error:
@@ -97,12 +97,16 @@ def _path(ledger: Ledger, number: int) -> str:
     return os.path.join(ledger.folder, f"switch-{int(number)}")
 
 
-def _sweep(ledger: Ledger) -> None:
-    """Remove the programs of earlier leases: what was started from one has read it, and what was not is not needed."""
+def _sweep(ledger: Ledger, run: Run) -> None:
+    """Remove what earlier leases left: a program that was started has read its file, and the others are not needed."""
     with suppress(OSError):
-        for name in os.listdir(ledger.folder):
-            if name.startswith("switch-"):
-                os.unlink(os.path.join(ledger.folder, name))
+        found = [name for name in os.listdir(ledger.folder) if name.startswith("switch-")]
+        service = os.path.basename(ledger.folder)
+        timers = [f"{unit(service, int(name[7:]))}.timer" for name in found if name[7:].isdigit()]
+        if timers:
+            _said(["systemctl", "stop", "--no-block", "--", *timers], run)
+        for name in found:
+            os.unlink(os.path.join(ledger.folder, name))
 
 
 def _said(command: Sequence[str], run: Run) -> str:

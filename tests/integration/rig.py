@@ -41,6 +41,7 @@ from lab.probes import ssh_answers
 ROOT = Path(__file__).resolve().parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
 FIRST = "1.0"  # the release of every member of a fresh lab
+RUN_TOKEN = "ZERODROP_TEST_RUN"  # in the environment of every process of a run: the folder of its controller
 
 # Every kind of client; POSTs are many, since each of them can tell a lie.
 MIX = {
@@ -212,6 +213,7 @@ class Rig:
         self._runs = itertools.count(1)
         self._playbook: subprocess.Popen[str] | None = None
         self._reports: Path | None = None
+        self.control_paths: list[str] = []  # folders of the sockets over which connections are shared, one for each run
         self._faulted: set[str] = set()
 
     @property
@@ -279,7 +281,7 @@ class Rig:
         command = [str(program), name, "-i", str(inventory or self.lab.inventory)]
         command += ["-e", f"@{folder / 'settings.json'}", *options]
         started = time.monotonic()
-        with _controller(environment or {}) as own:
+        with _controller({RUN_TOKEN: str(self.folder), **(environment or {})}) as own:
             process = subprocess.Popen(
                 command,
                 cwd=directory or folder,
@@ -291,6 +293,7 @@ class Rig:
                 start_new_session=True,
             )
             self._playbook, self._reports = process, Path(values["rollout_report_dir"])
+            self.control_paths.append(own["ANSIBLE_SSH_CONTROL_PATH_DIR"])
             try:
                 output, _none = process.communicate(timeout=timeout)
             except BaseException as error:
@@ -307,6 +310,10 @@ class Rig:
         assert self._playbook is not None
         if self._playbook.poll() is None:
             (os.killpg if group else os.kill)(self._playbook.pid, number)
+
+    def begun(self) -> bool:
+        """Whether the run that was started last has a record."""
+        return bool(self._reports and any(self._reports.glob("*/record.json")))
 
     def member_is(self, host: str, *states: str, out: bool = True) -> Callable[[], bool]:
         """A look whether the run's own record has a member in one of these states, while it is out of service."""
@@ -326,19 +333,25 @@ class Rig:
 
     @contextmanager
     def load(
-        self, rate: float = 150.0, mix: Mapping[str, float] | None = None, slow: float = 2.0, hold: float = 1.0
+        self,
+        rate: float = 150.0,
+        mix: Mapping[str, float] | None = None,
+        slow: float = 2.0,
+        hold: float = 1.0,
+        without: Sequence[str] = (),
     ) -> Iterator[Load]:
-        """Clients on every balancer, as long as the block lasts; nothing may be cut short by its end."""
+        """Clients on every balancer but those, as long as the block lasts; nothing may be cut short by its end."""
         load = Load()
+        balancers = [host for host in self.lab.balancers if host.name not in without]
         folder = Path(tempfile.mkdtemp(prefix="load-", dir=self.folder))
         processes: list[subprocess.Popen[str]] = []
         try:
-            for host in self.lab.balancers:
+            for host in balancers:
                 log, summary, status = (folder / f"{host.name}.{end}" for end in ("log", "json", "status"))
                 load.logs.append(log)
                 settings = {
                     "url": f"http://{host.address}/",
-                    "rate": rate / len(self.lab.balancers),
+                    "rate": rate / len(balancers),
                     "mix": dict(mix or MIX),
                     "slow_path": f"/slow/{slow:g}",
                     "websocket_hold": hold,
@@ -360,7 +373,7 @@ class Rig:
                         text=True,
                     )
                 )
-            for host in self.lab.balancers:
+            for host in balancers:
                 wait_for(lambda host=host: _requests(folder / f"{host.name}.status") > 20)  # type: ignore[misc]
             yield load
         finally:
@@ -369,7 +382,7 @@ class Rig:
             for process in processes:
                 said, _none = process.communicate(timeout=60)
                 assert process.returncode in (0, 1), said
-        for host in self.lab.balancers:
+        for host in balancers:
             load.summaries.append(json.loads((folder / f"{host.name}.json").read_text(encoding="utf-8")))
         for log in load.logs:
             load.sent.update(sent_posts(str(log)))
@@ -450,10 +463,10 @@ class Rig:
         """The playbook itself does that to this host."""
         self._faulted.add(host)
 
-    def cut(self, host: str) -> None:
-        """The way from the controller to this host is gone, in silence; it goes on serving."""
+    def cut(self, host: str, port: int | None = None) -> None:
+        """The way from the controller to this host, or to a port of it, is gone, in silence; it goes on serving."""
         self._faulted.add(host)
-        self.lab.cut(host, from_="controller")
+        self.lab.cut(host, from_="controller", port=port)
 
     @contextmanager
     def when(self, condition: Callable[[], bool], action: Callable[[], None]) -> Iterator[list[float]]:

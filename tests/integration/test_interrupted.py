@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -19,8 +18,8 @@ import pytest
 
 from lab.probes import http_status
 
+from .controllers import beside, kill, ledger, processes
 from .rig import FIRST, Rig, Run, wait_for
-from .test_lease import beside, ledger, processes
 
 pytestmark = pytest.mark.lab
 
@@ -37,12 +36,6 @@ def settings(rig: Rig, start_delay: float = 0.5, **more: Any) -> dict[str, Any]:
         "rollout_lease_seconds": 5,
         **more,
     }
-
-
-def kill(rig: Rig) -> None:
-    """As when the controller's container is gone: nothing of it lives on."""
-    for pid in processes(rig):
-        subprocess.run(["kill", "-KILL", str(pid)], stderr=subprocess.DEVNULL, check=False)
 
 
 def killed(rig: Rig, share: float, whole: float) -> Run:

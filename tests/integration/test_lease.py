@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
+import signal
 import stat
 import subprocess
 import threading
@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._session import S
 from lab.inventory import SSH_OPTIONS
 
 from .conftest import PATIENT
+from .controllers import beside, kill, ledger, ledger_file, processes, signal_all
 from .rig import FIRST, Rig, Run, wait_for
 
 pytestmark = pytest.mark.lab
@@ -64,41 +66,6 @@ def settings(rig: Rig, **more: Any) -> dict[str, Any]:
         "rollout_health_version_key": "version",
         **more,
     }
-
-
-def ledger(rig: Rig, host: str = "lb1") -> dict[str, list[dict[str, Any]]]:
-    """What stands in a balancer's ledger."""
-    copy = rig.folder / "ledger.db"  # SQLite resolves links, and a host's root is one
-    shutil.copy(ledger_file(rig, host), copy)
-    database = sqlite3.connect(f"file:{copy}?mode=ro", uri=True)
-    database.row_factory = sqlite3.Row
-    try:
-        tables = ("lease", "rollouts", "members", "held", "events", "flags")
-        return {name: [dict(row) for row in database.execute(f"SELECT * FROM {name}")] for name in tables}
-    finally:
-        database.close()
-
-
-def ledger_file(rig: Rig, host: str) -> Path:
-    return rig.root(host) / "var/lib/zerodrop/shop/ledger.db"
-
-
-def beside(rig: Rig, name: str) -> Rig:
-    """Another controller of the same fleet."""
-    folder = rig.folder / name
-    folder.mkdir()
-    return Rig(rig.lab, folder)
-
-
-def processes(rig: Rig) -> list[int]:
-    """All of this controller's: the playbook, its tasks, its keeper."""
-    found = subprocess.run(["pgrep", "-f", str(rig.folder / "run")], capture_output=True, text=True, check=False)
-    return [int(pid) for pid in found.stdout.split()]
-
-
-def signal_all(rig: Rig, word: str) -> None:
-    for pid in processes(rig):
-        subprocess.run(["kill", f"-{word}", str(pid)], stderr=subprocess.DEVNULL, check=False)
 
 
 def test_every_ledger_tells_of_the_rollout(three: Rig) -> None:
@@ -136,39 +103,50 @@ def test_two_controllers_at_once(three: Rig) -> None:
     assert watch.least >= 3
 
 
-def stopped_in_a_drain(rig: Rig, **more: Any) -> tuple[threading.Thread, list[Run]]:
-    """A controller that stands still, with all its processes, while it has a member out; it is not waited for."""
-    runs: list[Run] = []
+@contextmanager
+def stopped_in_a_drain(three: Rig, name: str, **more: Any) -> Iterator[tuple[Rig, list[Run]]]:
+    """A controller that stands still, with all its processes, while it has a member out; after the block it goes on.
+
+    Requests that take seconds are in flight on every member all the time, so that a drain lasts.
+    """
+    rig, runs = beside(three, name), list[Run]()
     chosen = settings(rig, rollout_switch_after=0, **more)  # it would put back what another run is to find
     thread = threading.Thread(target=lambda: runs.append(rig.rollout(chosen)))
     thread.start()
-    wait_for(rig.is_out("web2"), 60)
-    signal_all(rig, "STOP")
-    return thread, runs
+    try:
+        wait_for(rig.member_is("web2", "untouched"), 60)
+        signal_all(rig, signal.SIGSTOP)
+        assert rig.member_is("web2", "untouched")(), "it was stopped too late"
+        yield rig, runs
+        signal_all(rig, signal.SIGCONT)
+        thread.join(120)
+        assert runs, "it did not end:\n" + "\n".join(map(look_at, processes(rig)))
+    finally:
+        kill(rig)
+        thread.join(60)
 
 
-def end_of(thread: threading.Thread, runs: list[Run], rig: Rig) -> Run:
-    signal_all(rig, "CONT")
-    thread.join(120)
-    assert runs, "it did not end"
-    return runs[0]
+def look_at(process: int) -> str:
+    """What a process is, and what it waits for."""
+    folder = Path("/proc") / str(process)
+    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:200]
+    return f"{process} {(folder / 'stat').read_text().split()[2]} {(folder / 'wchan').read_text()} {command}"
+
+
+SLOW = {"keepalive": 0.5, "slow": 0.2, "post": 0.2, "session": 0.1}
 
 
 @ALL
 def test_another_one_takes_over_from_a_controller_that_hangs(three: Rig) -> None:
-    hanging, other = beside(three, "a"), beside(three, "b")
-    with three.watch() as watch, three.load(rate=60) as load:
-        thread, runs = stopped_in_a_drain(hanging)
-        try:
-            run = other.rollout(settings(three))
+    with three.watch() as watch, three.load(rate=60, mix=SLOW) as load:
+        with stopped_in_a_drain(three, "a") as (_hanging, late):
+            run = beside(three, "b").rollout(settings(three))
             assert run.rc == 0, str(run)
             before = three.snapshot()
             done = ledger(three)
-        finally:
-            late = end_of(thread, runs, hanging)
         assert three.snapshot() == before
-    assert late.rc != 0, str(late)
-    assert late.report["stop"]["code"] == "lease_lost", late.report["sentence"]
+    assert late[0].rc != 0, str(late[0])
+    assert late[0].report["stop"]["code"] == "lease_lost", late[0].report["sentence"]
     assert three.current() == three.all_on("2.0")
     assert three.in_service() == set(three.hosts)
     assert ledger(three) == done
@@ -179,21 +157,20 @@ def test_another_one_takes_over_from_a_controller_that_hangs(three: Rig) -> None
 
 @ALL
 def test_who_stood_still_for_too_long_changes_nothing_more(three: Rig) -> None:
-    hanging = beside(three, "a")
-    thread, runs = stopped_in_a_drain(hanging)
-    try:
-        wait_for(lambda: _left(three) <= 0, 30)
-        before = three.snapshot()
-    finally:
-        late = end_of(thread, runs, hanging)
-    assert late.rc != 0, str(late)
-    assert late.report["stop"]["code"] == "lease_lost", late.report["sentence"]
-    assert three.snapshot() == before
-    # The next run takes it up.
-    run = three.rollout(settings(three))
+    with three.watch() as watch, three.load(rate=60, mix=SLOW) as load:
+        with stopped_in_a_drain(three, "a") as (_hanging, late):
+            wait_for(lambda: _left(three) <= 0, 30)
+            before = three.snapshot()
+        assert late[0].rc != 0, str(late[0])
+        assert late[0].report["stop"]["code"] == "lease_lost", late[0].report["sentence"]
+        assert three.snapshot() == before
+        # The next run takes it up.
+        run = three.rollout(settings(three))
     assert run.rc == 0, str(run)
     assert three.in_service() == set(three.hosts)
     assert three.current() == three.all_on("2.0")
+    load.assert_nothing_lost()
+    assert watch.least >= 2
 
 
 def _left(rig: Rig) -> float:

@@ -23,6 +23,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 GATE_LIMIT = 4.0
 _UNDO_LIMIT = 3.0
 _READ_LIMIT = 2.0
+_SWITCH_LIMIT = 3.0
+_LEASE_LIMIT = 5.0  # a reload that was begun before has the lock
 
 
 class Fate(Enum):
@@ -54,6 +56,7 @@ def cancel(settings: Settings, remote: Remote, record: Record, why: str) -> None
         record.notes.append(f"the way back was cancelled: {why}")
     out = [member for member in record.members.values() if member.out_at is not None]
     if out:
+        Fleet(hurried, remote, record, False).have_lease_anew(_LEASE_LIMIT)
         _find_settings(Fleet(hurried, remote, record, False), record)
         fates = {member.host: fate(member.state, settings.ready_method) for member in out}
         backwards = {host for batch in record.back_batches for host in batch} if going_back else set()
@@ -68,6 +71,8 @@ def _end_batch(phases: Phases, fates: Mapping[str, Fate]) -> None:
     if undo:
         phases.undo(undo, phases.settings_before([member.host for member in undo]), _UNDO_LIMIT)
         phases.record.save()
+    if phases.settings.ready_method:
+        phases.switch_again(_SWITCH_LIMIT)
     for member in phases.members():
         if fates[member.host] is Fate.GATE:
             member.state = "upgraded"

@@ -257,6 +257,28 @@ class Fleet:
             lease.hosts[place] = host
         return True
 
+    def have_lease_anew(self, limit: float) -> None:
+        """Under a higher number: what an earlier step left at work on the balancers can change nothing from now on.
+
+        A step that was told to end is gone before the balancers know it: a drain that waits for its turn, or for a
+        reload, would take members out after they were put back.
+        """
+        lease = self.record.lease
+        if lease is None or self.check:
+            return
+        number = lease.number + 1
+        calls = {
+            place: Call(
+                "lease_acquire", {**lease.request, "number": number, "switch": self.switch(host)}, limit, host
+            )
+            for place, host in lease.hosts.items()
+            if place in self.record.balancers
+        }
+        if any(reply.ok for reply in self.remote.run(calls).values()):
+            lease.number = number
+            lease.told.clear()
+            self.record.save()
+
     def _bring_in_line(self, place: str, found: Mapping[str, Any]) -> bool:
         """Whether what we left there by halves was finished: members that serve are back, the others are out."""
         layer = self.record.place(place).layer

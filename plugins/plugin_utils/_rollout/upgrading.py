@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError, Unreachable, UpgradeFailed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call
@@ -46,6 +47,15 @@ class Upgrading(Step):
         self.record.event("upgrade", [m.host for m in members], since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
         return Outcome(str(error) if error else message, any(r.changed for r in replies.values()), error)
+
+    def switch_again(self, limit: float) -> None:
+        """Where nobody heard whether it was done: what is done takes no time, and what still runs is waited for.
+
+        What comes of it the gate tells.
+        """
+        found = [each for each in self.members("upgraded") if not each.keeps]
+        members = [each for each in found if self.batch.release(each, self.record)]
+        self.remote.run({each.host: replace(self._switch(each), limit=limit) for each in members}, self.check)
 
     def _lease_lost(self) -> RolloutError | None:
         """Members know of no lease: who stood still since the balancers were asked must ask them again."""

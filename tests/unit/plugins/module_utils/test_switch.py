@@ -258,7 +258,8 @@ def test_it_is_armed_with_a_program_that_lies_here_whole_and_leaves_nothing(tmp_
     assert head == b"3\nabc"
     assert request["operation"] == "switch_fire"
     assert (request["params"]["number"], request["params"]["holder"], request["params"]["after"]) == (3, "r1", 30)
-    (command,) = systemd.commands
+    stopped, command = systemd.commands
+    assert stopped[-1] == "zerodrop-switch-shop-2.timer"
     assert command[0] == "systemd-run"
     assert {"--unit=zerodrop-switch-shop-3", "--on-active=30.000s"} <= set(command)
     assert command[-1] == str(program)
