@@ -28,9 +28,8 @@ import lab
 from . import kills
 from .conftest import PATIENT
 from .controllers import kill, rest
-from .fleets import IDLE_A_RELOAD, nginx_description, reloads_in
+from .fleets import IDLE_A_RELOAD, nginx_description, prepare_links, reloads_in
 from .rig import FIRST, Rig, Run, wait_for
-from .test_nginx_links import prepare
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -144,7 +143,7 @@ def labs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Kind], 
             running = lab.running(kind.description, tmp_path_factory.mktemp("lab") / "kills")
             found.append((kind.description, running, running.__enter__()))
             if kind.by_links:
-                prepare(found[0][2])
+                prepare_links(found[0][2])
         return found[0][2]
 
     yield of
