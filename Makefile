@@ -86,8 +86,9 @@ fleets: setup ## Ten rollouts behind every kind of fleet, under load: HAProxy, n
 methods: setup ## The ready upgrade methods, and the roles drain and restore: all their tests on the hosts of the lab
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py tests/integration/test_roles.py $(ARGS)
 
-kills: setup ## The controller dies and is told to end at many moments of a rollout; ZERODROP_KILLS=12
+kills: setup ## The controller dies and is told to end at many moments of a rollout, and docs/kills.md; ZERODROP_KILLS=12
 	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
+	@python -m tests.integration.kills
 
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)

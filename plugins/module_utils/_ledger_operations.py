@@ -14,7 +14,14 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _params, _switch
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.module_utils._fence import STOP, Fence
-from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import Lease, Moment, Wish, acquire, release
+from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import (
+    Lease,
+    Moment,
+    Wish,
+    acquire,
+    release,
+    renew,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import (
     ENDED,
     Ledger,
@@ -59,7 +66,8 @@ def summary(tables: Tables) -> dict[str, Any]:
 def lease_acquire(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Have the lease of the service on this balancer; raises ``LeaseHeld``. Changes nothing with ``check``.
 
-    With a ``switch`` the dead man's switch is armed for it; ``no_switch`` says why it is not, where it cannot be.
+    With a ``switch`` the dead man's switch is armed for it; ``no_switch`` says why it is not, where it cannot be. With
+    ``instead_of``, the number of a lease that its holder has still, it takes the place of that one; raises ``LeaseLost``.
     """
     wish = Wish(
         number=_params.whole(params, "number", 0, 0, 2**53),
@@ -76,6 +84,8 @@ def lease_acquire(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
             return {"changed": False, "lease": acquire(tables.lease() if tables else None, wish, now).to_dict(now)}
     with ledger.change() as tables:
         old = tables.lease()
+        if params.get("instead_of"):
+            renew(old, _params.whole(params, "instead_of", 0, 1, 2**53), wish.holder, now)
         lease = acquire(old, wish, now)
         tables.set_lease(lease)
         if old is None or old.holder != wish.holder:

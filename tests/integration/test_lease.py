@@ -37,7 +37,8 @@ from .rig import FIRST, Rig, Run, wait_for
 pytestmark = pytest.mark.lab
 
 ALL = pytest.mark.skipif(not os.environ.get("ZERODROP_KILLS"), reason="make kills runs it")
-ROUNDS = (int(os.environ.get("ZERODROP_KILLS") or 0) and 50) or 10
+ALL_ROUNDS = bool(os.environ.get("ZERODROP_KILLS"))
+ROUNDS = int(os.environ.get("ZERODROP_ROUNDS") or (50 if ALL_ROUNDS else 10))
 
 
 @pytest.fixture(scope="module")
@@ -87,19 +88,23 @@ def test_every_ledger_tells_of_the_rollout(three: Rig) -> None:
         assert found["held"] == []
 
 
+@pytest.mark.timeout(120 + 40 * ROUNDS)
 def test_two_controllers_at_once(three: Rig) -> None:
-    """One goes through; the other is told whose the lease is, and touches nothing."""
+    """One goes through; the other is told whose the lease is, and touches nothing. In make kills 50 times."""
     rigs = [beside(three, name) for name in ("a", "b")]
-    chosen = settings(three)
-    with three.watch() as watch, ThreadPoolExecutor(2) as pool:
-        runs = list(pool.map(lambda rig: rig.rollout(chosen), rigs))
-    good = [run for run in runs if run.rc == 0]
-    bad = [run for run in runs if run.rc != 0]
-    assert len(good) == len(bad) == 1, "\n".join(map(str, runs))
-    assert bad[0].report["stop"]["code"] == "lease_held"
-    assert "Another run has the lease on this service: root on" in bad[0].report["sentence"]
-    assert good[0].report["outcome"] == "succeeded"
-    assert three.current() == three.all_on("2.0")
+    with three.watch() as watch:
+        for number in range(ROUNDS if ALL_ROUNDS else 1):
+            version = f"{2 + number % 2}.{number}"
+            chosen = settings(three, **three.archive(version))
+            with ThreadPoolExecutor(2) as pool:
+                runs = list(pool.map(lambda rig, chosen=chosen: rig.rollout(chosen), rigs))
+            good = [run for run in runs if run.rc == 0]
+            bad = [run for run in runs if run.rc != 0]
+            assert len(good) == len(bad) == 1, "\n".join(map(str, runs))
+            assert bad[0].report["stop"]["code"] == "lease_held"
+            assert "Another run has the lease on this service: root on" in bad[0].report["sentence"]
+            assert good[0].report["outcome"] == "succeeded"
+            assert three.current() == three.all_on(version)
     assert watch.least >= 3
 
 
@@ -301,6 +306,19 @@ def test_a_ledger_that_cannot_be_used_is_refused_and_left(three: Rig) -> None:
     # The way out that the message and the documentation give.
     shutil.copy(ledger_file(three, "lb1"), path)
     assert three.rollout(settings(three)).rc == 0
+
+
+def test_without_systemd_a_run_says_what_it_does_without(three: Rig) -> None:
+    before = three.snapshot()
+    _in(three, "lb2", "mount", "-t", "tmpfs", "none", "/run/systemd")
+    try:
+        run = three.rollout(settings(three), options=["--check"])
+    finally:
+        _in(three, "lb2", "umount", "/run/systemd")
+    assert run.rc == 0, str(run)
+    assert "lb2 puts nothing back by itself if this run dies, since it does not run systemd" in run.text
+    assert "lb1 puts nothing back" not in run.text
+    assert three.snapshot() == before
 
 
 def test_a_full_or_read_only_disk_is_refused(three: Rig) -> None:

@@ -266,16 +266,14 @@ class Fleet:
         lease = self.record.lease
         if lease is None or self.check:
             return
-        number = lease.number + 1
+        request = {**lease.request, "number": lease.number + 1, "instead_of": lease.number}
         calls = {
-            place: Call(
-                "lease_acquire", {**lease.request, "number": number, "switch": self.switch(host)}, limit, host
-            )
+            place: Call("lease_acquire", {**request, "switch": self.switch(host)}, limit, host)
             for place, host in lease.hosts.items()
             if place in self.record.balancers
         }
         if any(reply.ok for reply in self.remote.run(calls).values()):
-            lease.number = number
+            lease.number += 1
             lease.told.clear()
             self.record.save()
 

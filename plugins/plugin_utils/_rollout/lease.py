@@ -239,7 +239,13 @@ def begin(fleet: Fleet) -> None:
         "strategy": record.strategy,
         "from_version": record.from_version,
         "to_version": record.to_version or None,
-        "plan": {"batches": record.batches, "floor": record.floor, "upgrade": record.upgrade, "pool": record.pool},
+        "plan": {
+            "batches": record.batches,
+            "floor": record.floor,
+            "upgrade": record.upgrade,
+            "pool": record.pool,
+            "counters": record.counters,
+        },
         "members": members,
     }
     fleet.note_plan(begin)

@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY_HAND, BY_ROLLOUT, ENDED
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 
-_LISTED = 5  # rollouts
+_LISTED = 5  # rollouts, and events for people
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,9 @@ def text(data: Mapping[str, Any]) -> str:
     if data["rollouts"]:
         head = ["last runs", "strategy", "version", "by", "outcome", "seconds"]
         lines += ["", *table([head, *(_rollout_words(each) for each in data["rollouts"])])]
+    if data["events"]:
+        lines += ["", "What happened last:"]
+        lines += [f"  {_date(each['at'])}: {each['message']}" for each in data["events"][-_LISTED:]]
     return "\n".join(lines)
 
 

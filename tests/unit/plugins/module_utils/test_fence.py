@@ -153,3 +153,28 @@ def test_reading_a_pool_tells_what_a_run_must_know(driver: FakeDriver, folder: s
     found = run("pool_read", driver, service="shop", marks=folder)["ledger"]
     assert found["lease"]["holder"] == "a"
     assert found["interrupted"]["to_version"] == "2.0"
+
+
+def test_a_lease_in_the_place_of_its_own_shuts_out_what_was_at_work_under_it(driver: FakeDriver, folder: str) -> None:
+    """As a run that is cancelled does, before it puts back what its own drain may yet take out."""
+    have(folder)
+    again = {"holder": "a", "owner": "a", "reason": "rolling", "number": 2, "instead_of": 1}
+    assert lease_acquire({"service": "shop", "marks": folder, **again}, False)["lease"]["number"] == 2
+    with pytest.raises(LeaseLost):
+        run("pool_drain", driver, members=["s1"], **fenced(folder))
+    assert driver.calls == []
+    run("pool_drain", driver, members=["s1"], **fenced(folder, 2))
+
+
+def test_who_has_lost_it_has_nothing_to_give_for_another_one(folder: str) -> None:
+    have(folder)
+    again = {"service": "shop", "marks": folder, "holder": "a", "owner": "a", "reason": "rolling", "number": 2}
+    with pytest.raises(LeaseLost):
+        lease_acquire({**again, "instead_of": 7}, False)
+    take_over(folder)
+    with pytest.raises(LeaseLost):
+        lease_acquire({**again, "number": 9, "instead_of": 1}, False)
+    with Ledger("shop", folder).look() as tables:
+        lease = tables.lease() if tables else None
+    assert lease is not None
+    assert lease.holder == "b"

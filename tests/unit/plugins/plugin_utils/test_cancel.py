@@ -10,15 +10,16 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Unhealthy
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseHeld, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._processes import alive, stopped
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.cancel import Fate, cancel, fate
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import outcome
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 from .test_batch import (  # pylint: disable=unused-import  # fixtures
@@ -65,6 +66,55 @@ def test_after_the_switch_of_the_release(settings: Settings, remote: FakeRemote,
     assert states(record) == {"web1": "finished", "web2": "failed", "web3": "untouched"}
     assert remote.in_service("web1")
     assert not remote.in_service("web2")
+
+
+def test_a_switch_that_nobody_heard_the_end_of_is_done_before_the_gate(
+    settings: Settings,  # noqa: F811
+    remote: FakeRemote,  # noqa: F811
+    record: Record,  # noqa: F811
+) -> None:
+    phases(settings, remote, record, "web1", "web2").drain()
+    for host in ("web1", "web2"):
+        record.members[host].state = "upgraded"  # and then the step was told to end
+    cancel(settings, remote, record, "told to")  # type: ignore[arg-type]
+    assert remote.ran("release_switch") == ["web1", "web2"]
+    names = [call.operation for _host, call in remote.calls]
+    assert names.index("release_switch") < names.index("member_gate") < names.index("pool_put_back")
+    assert states(record) == {"web1": "finished", "web2": "finished", "web3": "untouched"}
+
+
+def test_what_its_own_steps_left_at_work_changes_nothing_more(
+    settings: Settings,  # noqa: F811
+    remote: FakeRemote,  # noqa: F811
+    record: Record,  # noqa: F811
+) -> None:
+    """A drain may take its turn on a balancer when its controller is gone: the lease has another number then."""
+    hosts = {balancer: balancer for balancer in record.balancers}
+    request = {"service": "shop", "holder": "r1", "seconds": 60.0}
+    record.lease = LeaseRecord(4, "r1", request, 2, hosts, time.clock_gettime(time.CLOCK_BOOTTIME))
+    phases(settings, remote, record, "web1").drain()
+    before = len(remote.calls)
+    record.members["web1"].state = "untouched"
+    cancel(settings, remote, record, "told to")  # type: ignore[arg-type]
+    asked = remote.calls[before:]
+    assert [call.operation for _host, call in asked[: len(hosts)]] == ["lease_acquire"] * len(hosts)
+    assert {(call.params["number"], call.params["instead_of"]) for _host, call in asked[: len(hosts)]} == {(5, 4)}
+    assert {call.params["lease"]["number"] for _host, call in asked if call.operation == "pool_put_back"} == {5}
+    assert record.lease.number == 5
+
+
+def test_who_has_lost_the_lease_gets_no_other_one(
+    settings: Settings,  # noqa: F811
+    remote: FakeRemote,  # noqa: F811
+    record: Record,  # noqa: F811
+) -> None:
+    hosts = {balancer: balancer for balancer in record.balancers}
+    request = {"service": "shop", "holder": "r1", "seconds": 60.0}
+    record.lease = LeaseRecord(4, "r1", request, 2, hosts, time.clock_gettime(time.CLOCK_BOOTTIME))
+    record.members["web1"].out_at = 0.0
+    remote.errors.update({(balancer, "lease_acquire"): LeaseHeld("kim has it") for balancer in hosts})
+    cancel(settings, remote, record, "told to")  # type: ignore[arg-type]
+    assert record.lease.number == 4
 
 
 def test_in_tasks_of_the_users(settings: Settings, remote: FakeRemote, record: Record) -> None:  # noqa: F811

@@ -50,7 +50,7 @@ def ledger(
         "members": {host: {"phase": phase} for host, phase in phases.items()},
         "held": list(held),
         "rollouts": [rollout],
-        "events": [],
+        "events": [{"at": 60.0 * minute, "message": f"event {minute}"} for minute in range(9)],
         "stop": stop,
     }
 
@@ -78,6 +78,8 @@ def test_all_is_well() -> None:
     assert said.startswith("shop: 2.0. Nobody works on it.")
     assert "web1    2.0   2.0      yes      finished  ready up 7  ready up 7" in said
     assert "1970-01-01 00:00:00 UTC  rolling   1.0 to 2.0  kim on desk  succeeded  8.2" in said
+    assert said.splitlines()[-6:-4] == ["What happened last:", "  1970-01-01 00:04:00 UTC: event 4"]
+    assert said.endswith("  1970-01-01 00:08:00 UTC: event 8")
 
 
 def test_nothing_was_ever_rolled_out() -> None:
