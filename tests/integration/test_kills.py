@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 import urllib.request
@@ -36,6 +37,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.slow]
 KILLS = int(os.environ.get("ZERODROP_KILLS") or 0)
 ALL = pytest.mark.skipif(not KILLS, reason="make kills runs it")
 SEED = int(os.environ.get("ZERODROP_KILLS_SEED", "20261124"))
+STATE = Path(__file__).parents[2] / "docs" / "state.md"
 SILENCE = 6.0  # the lease; the switch fires when it ends
 BACK = SILENCE + 20.0  # the balancer's own checks, a reload, and a busy machine
 TOLD = 10.0  # who cancels waits no longer
@@ -271,6 +273,23 @@ def test_the_controller_ends(
 
 
 # --- what happens beside it ---
+
+
+@ALL
+def test_the_commands_for_a_shell_on_an_nginx(labs: Callable[[Kind], lab.Lab], tmp_path: Path) -> None:
+    """The last ones of docs/state.md, as they stand."""
+    kind = KINDS["nginx"]
+    rig = Rig(labs(kind), tmp_path)
+    rig.reset()
+    settings = {**settings_of(rig, kind), "rollout_switch_after": 0}
+    run_until(rig, Moment("web1", "upgraded", 0.0), kill, -signal.SIGKILL, settings)
+    assert set(rig.hosts) - rig.in_service() == {"web1", "web2"}
+    wait_for(lambda: answers(rig, "web1"))
+    commands = re.findall(r"^```sh\n(.*?)^```$", STATE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[-1]
+    address = rig.lab.host("web1").address.replace(".", r"\.")
+    rig.lab.exec("lb1", ["bash", "-e", "-c", commands.replace(r"10\.0\.0\.1", address)])
+    assert set(rig.hosts) - rig.in_service() == {"web2"}
+    finish(rig, settings)
 
 
 def playbook_alone(rig: Rig) -> None:
