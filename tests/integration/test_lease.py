@@ -308,6 +308,7 @@ def test_a_ledger_that_cannot_be_used_is_refused_and_left(three: Rig) -> None:
     assert three.rollout(settings(three)).rc == 0
 
 
+@ALL
 def test_without_systemd_a_run_says_what_it_does_without(three: Rig) -> None:
     before = three.snapshot()
     _in(three, "lb2", "mount", "-t", "tmpfs", "none", "/run/systemd")
