@@ -20,8 +20,15 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import cancel, ending, overview, preflight
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
+    cancel,
+    ending,
+    migrating,
+    migration,
+    overview,
+    preflight,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
@@ -47,6 +54,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     PREFIX,
     ROLLING,
     STRATEGIES,
+    Contract,
     Maintenance,
     Overview,
     Rollback,
@@ -71,9 +79,11 @@ class ActionModule(ActionBase):
             argument_spec={
                 "name": {"type": "str", "required": True, "choices": list(_PHASES)},
                 "strategy": {"type": "str", "choices": list(STRATEGIES), "default": ROLLING},
+                "step": {"type": "str", "choices": list(migration.STEPS)},
             }
         )
         self._strategy: str = arguments["strategy"]
+        self._step = str(arguments["step"] or "")
         self._vars: dict[str, Any] = task_vars or {}
         self._check = bool(self._task.check_mode)
         self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
@@ -105,14 +115,32 @@ class ActionModule(ActionBase):
                 "method": settings.method,
                 "batches": len(record.batches),
                 "upgrade": record.upgrade,
+                "source": source,
+                "migrate": migrating.rows(settings, record),
                 **self._as_hosts(record, FORWARD),
             }
             summary = preflight.summary(record)
-            if not settings.ready_method or not record.batches:
-                return {"msg": summary, "plan": plan}
+            first = migrating.to_run_before(settings, record)
+            if first or not settings.ready_method or not record.batches:
+                words = f"\n  first, on {record.migrate_on}: {', '.join(first)}" if first else ""
+                return {"msg": summary + words, "plan": plan}
             self._display.display(summary)
             with record.at_work():
                 changed = self._roll(settings, remote, record, source)
+        return self._rolled(record, changed, plan)
+
+    def _roll_on(self) -> dict[str, Any]:
+        """Every batch of a ready method, where steps of a data migration came before."""
+        record, settings = self._open()
+        plan = self._facts()
+        if not settings.ready_method or not record.batches or record.rolled:
+            return {"msg": ""}
+        with self._lasting(GRACE_SECONDS) as remote, record.at_work():
+            changed = self._roll(settings, remote, record, str(plan["source"]))
+        return self._rolled(record, changed, plan)
+
+    @staticmethod
+    def _rolled(record: Record, changed: bool, plan: dict[str, Any]) -> dict[str, Any]:
         if record.stop is None:
             return {"changed": changed, "msg": "", "plan": plan}  # each phase has said what it did
         return {
@@ -135,7 +163,7 @@ class ActionModule(ActionBase):
             lease, waited = lease_of.take(
                 settings, remote, record, owner(self._vars, playbook), process, self._display.display
             )
-            if waited:
+            if waited or (record.unended and settings.steps):
                 record, path = again(record.rollout_id), record.path
                 record.path = path
             record.lease, record.keeper = lease, keeper
@@ -173,6 +201,7 @@ class ActionModule(ActionBase):
         return Remote(self._vars, self._task, self._play_context, self._templar, lasting=True, grace=grace)
 
     def _roll(self, settings: Settings, remote: Remote, record: Record, source: str) -> bool:
+        record.rolled = True
         try:
             changed = roll(settings, remote, record, source, self._check, self._display.display)
             record.counted = ending.balancer_counts(settings, record, remote)
@@ -217,11 +246,18 @@ class ActionModule(ActionBase):
                 rollout_id,
             )
 
+        tasks = self._step_tasks(settings)
         record = look()
         preflight.make_folder(settings, record)
-        if (record.batches or record.unended) and not self._check:
+        if (record.batches or record.unended or migrating.rows(settings, record)) and not self._check:
             record = self._begin(settings, remote, record, look)
+        record.step_tasks = tasks
         return record, _settled(settings, record), source
+
+    def _step_tasks(self, settings: Settings) -> dict[str, str]:
+        """The tasks files of a migration's steps, found before anything is touched."""
+        given = {step: getattr(settings, step).tasks for step in settings.steps}
+        return {step: find_tasks(name, self._folders(), f"rollout_{step}") for step, name in given.items() if name}
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
         """What is left of a rollout that never began, so that the report can tell."""
@@ -304,6 +340,45 @@ class ActionModule(ActionBase):
     def _put_back(self) -> dict[str, Any]:
         return self._batch_phase(Phases.put_back)
 
+    # -- the steps of a data migration ------------------------------------------
+
+    def _begin_step(self) -> dict[str, Any]:
+        """Whether a step runs now, where, and what; every ledger knows before it begins."""
+        record, settings = self._open()
+        with record.at_work():
+            fleet = Fleet(settings, self._remote, record, self._check)
+            begun = migrating.begin(fleet, self._step, list(self._vars["ansible_play_hosts"]))
+            record.save()
+        found = migrating.migration_of(record)
+        result: dict[str, Any] = {
+            "changed": begun.run,
+            "msg": begun.message,
+            "run": begun.run,
+            "host": migrating.runs_on(record),
+            "tasks": record.step_tasks.get(self._step, ""),
+            "command": list(begun.work.command),
+            "release": found.to_versions[-1] if found else "",
+            "previous": (found.from_version if found else None) or "",
+            "since": record.now(),
+        }
+        if begun.error is not None:
+            result.update(failed=True, code=begun.error.code)
+        return result
+
+    def _end_step(self) -> dict[str, Any]:
+        """Keep what became of the step that was begun just before."""
+        begun = self._vars.get("__rollout_step_begun") or {}
+        if not begun.get("run"):
+            return {"msg": ""}
+        record, settings = self._open()
+        said = self._vars["hostvars"][migrating.runs_on(record)].get("__rollout_step_result") or {}
+        result = said if said.get("step") == self._step and said.get("since") == begun["since"] else {}
+        with record.at_work():
+            fleet = Fleet(settings, self._remote, record, self._check)
+            message, error = migrating.end(fleet, self._step, result, float(begun["since"]))
+            record.save()
+        return {"msg": message} if error is None else {"msg": message, "failed": True, "code": error.code}
+
     # -- beside -----------------------------------------------------------------
 
     def _status(self) -> dict[str, Any]:
@@ -381,7 +456,7 @@ def _settings_of(record: Record, facts: Mapping[str, Any]) -> Settings:
 
 def _settled(settings: Settings, record: Record) -> Settings:
     """With the release that preflight has found, where the settings do not name it."""
-    return settings.to(record.to_version) if isinstance(settings, Rollback) else settings
+    return settings.to(record.to_version) if isinstance(settings, (Contract, Rollback)) else settings
 
 
 def _close(settings: Settings, remote: Remote, record: Record) -> tuple[str, dict[str, Any], str]:
@@ -411,6 +486,9 @@ def _end_with_parent() -> None:
 
 _PHASES = {
     "roll_out": ActionModule._roll_out,
+    "roll_on": ActionModule._roll_on,
+    "begin_step": ActionModule._begin_step,
+    "end_step": ActionModule._end_step,
     "drain": ActionModule._drain,
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,

@@ -78,6 +78,12 @@ CREATE TABLE events (
     id INTEGER PRIMARY KEY, at REAL NOT NULL, number INTEGER NOT NULL, rollout TEXT NOT NULL, message TEXT NOT NULL);
 CREATE TABLE flags (name TEXT PRIMARY KEY, value TEXT NOT NULL, at REAL NOT NULL);
 """
+# Made with the first migration, so that a ledger of an earlier release of this collection can have it too.
+_MIGRATION = """
+CREATE TABLE IF NOT EXISTS migration (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    revision INTEGER NOT NULL, name TEXT NOT NULL, told TEXT NOT NULL, finished REAL)
+"""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,16 @@ class RolloutEntry:
     outcome: str | None = None
     sentence: str | None = None
     seconds: Any = None  # how long each phase took, over all members
+
+
+@dataclass(frozen=True)
+class MigrationEntry:
+    """How far the last data migration has come, as the runs tell it."""
+
+    revision: int  # the higher one is the newer
+    name: str
+    told: Any  # what the controller makes of it
+    finished: float | None = None  # since when the old version is out of service, by this balancer's clock
 
 
 class Tables:
@@ -229,6 +245,19 @@ class Tables:
 
     def clear_flags(self) -> None:
         self._run("DELETE FROM flags")
+
+    # -- the data migration -----------------------------------------------------
+
+    def migration(self) -> MigrationEntry | None:
+        """The last one that any run told of."""
+        if self._one("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migration'") is None:
+            return None
+        row = self._one("SELECT revision, name, told, finished FROM migration")
+        return None if row is None else MigrationEntry(**{**dict(row), "told": json.loads(row["told"])})
+
+    def set_migration(self, entry: MigrationEntry) -> None:
+        self._run(_MIGRATION)
+        self._insert("migration", {"one": 1, **asdict(entry), "told": json.dumps(entry.told)})
 
     # -- SQL --------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import (
     ENDED,
     Ledger,
     MemberEntry,
+    MigrationEntry,
     RolloutEntry,
     Tables,
 )
@@ -60,7 +61,16 @@ def summary(tables: Tables) -> dict[str, Any]:
         "interrupted": asdict(interrupted) if interrupted else None,
         "last": next((asdict(each) for each in tables.rollouts() if each.to_version), None),
         "members": {host: asdict(each) for host, each in tables.members().items()},
+        "migration": _told(tables.migration(), Moment.now()),
     }
+
+
+def _told(entry: MigrationEntry | None, now: Moment) -> dict[str, Any] | None:
+    """With its age instead of a time, since no other host's clock need agree with this one's."""
+    if entry is None:
+        return None
+    age = None if entry.finished is None else max(0.0, now.wall - entry.finished)
+    return {"revision": entry.revision, "told": entry.told, "age": age}
 
 
 def lease_acquire(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -100,7 +110,8 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """Renew the lease and note what is about to be done, or was done; raises ``LeaseLost``.
 
     ``lease`` is as for every change. ``begin`` is the rollout that begins, ``end`` how it ended, ``event`` a line for
-    people; with ``release`` the lease is given back, and with ``forget`` the rollout was none.
+    people; with ``release`` the lease is given back, and with ``forget`` the rollout was none. ``migration`` is how far
+    the data migration has come.
     """
     fence = Fence.from_params(params, False)
     if fence is None:
@@ -114,6 +125,8 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
             _begin(tables, fence, params["begin"], now)
         if params.get("event"):
             tables.event(now.wall, fence.number, fence.holder, str(params["event"]))
+        if params.get("migration"):
+            _note_migration(tables, params["migration"], now)
         end = params.get("end")
         if end:
             tables.end_rollout(fence.holder, now.wall, end["outcome"], end["sentence"], end.get("seconds") or {})
@@ -176,6 +189,17 @@ def _begin(tables: Tables, fence: Fence, begin: Mapping[str, Any], now: Moment) 
         releases = row.get("release_before"), row.get("release")
         phase = str(row.get("phase") or "planned")
         tables.set_member(MemberEntry(str(row["host"]), fence.holder, phase, True, *releases, {}, now.wall))
+
+
+def _note_migration(tables: Tables, given: Mapping[str, Any], now: Moment) -> None:
+    """An older word about it changes nothing; since when the old version is gone is kept for as long as it is so."""
+    old = tables.migration()
+    revision, name = int(given["revision"]), str(given["name"])
+    if old is not None and old.revision > revision:
+        return
+    since = old.finished if old is not None and old.name == name else None
+    finished = (now.wall if since is None else since) if given.get("finished") else None
+    tables.set_migration(MigrationEntry(revision, name, given["told"], finished))
 
 
 def _how(old: Lease | None, lease: Lease, now: Moment) -> str:

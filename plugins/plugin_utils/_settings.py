@@ -22,7 +22,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 PREFIX = "rollout_"
 # What each pool of rollout_pools may have of its own.
@@ -32,6 +34,7 @@ PER_POOL = (
     *("access_log", "access_log_format"),
 )
 ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
+CONTRACT = "contract"
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package", "container")
 
@@ -187,6 +190,17 @@ def pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     return tuple(result)
 
 
+def settlement(value: Any, name: str) -> tuple[str, str]:
+    """What became of a step that nobody knows of, such as ``expand ran`` or ``expand not run``."""
+    step, _space, what = text(value, name).partition(" ")
+    what = " ".join(what.split())
+    if step not in STEPS or what not in (RAN, NOT_RUN):
+        raise BadInput(
+            f"{name} must name a step ({', '.join(STEPS)}) and then say '{RAN}' or '{NOT_RUN}', got {value!r}."
+        )
+    return step, what
+
+
 def max_failed(value: Any, name: str) -> int | None:
     return None if value is None or value == "" else whole(0)(value, name)
 
@@ -291,6 +305,16 @@ class Settings:
     ramp: tuple[int, ...] = setting(rising_percentages, ())
     ramp_seconds: float = setting(number(0, 86400), 10.0)
 
+    migration: str = setting(optional(named(_names.version)), "")
+    migrate_host: str = setting(text, "")
+    expand: Work = setting(Work.parse, Work())
+    compat: Work = setting(Work.parse, Work())
+    contract: Work = setting(Work.parse, Work())
+    contract_after: float = setting(number(0), 3600.0)
+    expand_undo: Work = setting(Work.parse, Work())
+    sync_back: Work = setting(Work.parse, Work())
+    settle: tuple[str, str] | None = setting(settlement, None)
+
     on_failure: str = setting(choice("rollback", "freeze"), "rollback")
     lease_seconds: float = setting(number(2, 86400), 60.0)
     switch_after: float | None = setting(number(0, 86400), None)
@@ -389,8 +413,22 @@ class Settings:
                 "run counts as alive for as long as its lease lasts.",
                 "Lower rollout_lease_seconds as well, or leave rollout_switch_after out.",
             )
+        if self.compat and not self.expand:
+            raise BadInput(
+                "rollout_compat is set without rollout_expand: it sees whether the old version works with what that did."
+            )
+        for name in ("expand_undo", "sync_back"):
+            if getattr(self, name) and not self.expand:
+                raise BadInput(
+                    f"rollout_{name} is set without rollout_expand: there is nothing that it could take back."
+                )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
+
+    @property
+    def steps(self) -> frozenset[str]:
+        """The steps of a data migration that there is work for."""
+        return frozenset(step for step in STEPS if getattr(self, step))
 
     @property
     def silence(self) -> float:
@@ -544,7 +582,32 @@ class Recovery(Settings):
         _needs_what_is_there(self)
 
 
-STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in (Settings, Maintenance, Rollback, Recovery)}
+@dataclass(frozen=True, kw_only=True)
+class Contract(Settings):
+    """The same for the second half of a data migration, as a run of its own."""
+
+    strategy: ClassVar[str] = CONTRACT
+
+    version: str = setting(optional(named(_names.version)), "")
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        settings = super().from_vars(variables)
+        if not settings.contract:
+            raise BadInput("rollout_contract is not set: there is nothing to run.")
+        return replace(settings, container_digest="")
+
+    def to(self, release: str) -> Contract:
+        """When it is known which version serves."""
+        return replace(self, version=release)
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+
+STRATEGIES: Mapping[str, type[Settings]] = {
+    each.strategy: each for each in (Settings, Maintenance, Rollback, Recovery, Contract)
+}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")

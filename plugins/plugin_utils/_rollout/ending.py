@@ -20,11 +20,18 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     plan_back,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import migrating, migration
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import not_judged
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLBACK, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    CONTRACT,
+    MAINTAIN,
+    RECOVER,
+    ROLLBACK,
+    Settings,
+)
 
 _WHY_NOTHING = {
     LeaseLost.code: "this run may change nothing any more",
@@ -54,16 +61,24 @@ def decide_back(settings: Settings, record: Record) -> str:
     if record.stop.code in (LeaseLost.code, Stopped.code):
         record.back_batches = []
         return "nothing goes back: " + _WHY_NOTHING[record.stop.code]
+    contract = migrating.migration_of(record)
     changed = [
         Upgraded(
             name=member.host,
             passed=member.state == "finished",
             reachable=member.state != "lost",
-            target=member.release_before,
+            target=None if migration.forbids_way_back(contract, member.release_before) else member.release_before,
         )
         for member in record.members.values()
         if member.changed
     ]
+    if contract and any(
+        migration.forbids_way_back(contract, m.release_before) for m in record.members.values() if m.changed
+    ):
+        record.notes.append(
+            f"nothing goes back to {contract.from_version}: the contract of the migration {contract.name} has run, or begun, and "
+            "took away what it needs"
+        )
     # The order in which they were upgraded, so that the newest goes back first.
     order = [host for batch in record.batches for host in batch]
     changed.sort(key=lambda each: order.index(each.name))
@@ -88,7 +103,7 @@ def outcome(record: Record) -> str:
         return "failed" if still_out else "succeeded"
     if record.stop.phase == "preflight":
         return "refused"
-    if record.strategy in (MAINTAIN, RECOVER):
+    if record.strategy in (MAINTAIN, RECOVER, CONTRACT):
         return "failed"  # there is no way back that could put anything right
     states = {member.state for member in record.members.values()}
     if states & {"lost", "left_out", "failed", "drained", "upgraded", "healthy"}:
@@ -99,6 +114,7 @@ def outcome(record: Record) -> str:
 def report(settings: Settings, record: Record, remote: Remote, witness: Mapping[str, Any] | None) -> dict[str, Any]:
     """The facts of the whole rollout, as written to ``report.json`` (its schema: ``docs/report.schema.json``)."""
     counted = record.counted or balancer_counts(settings, record, remote)
+    record.contract_due = migrating.due_in(settings, record) if outcome(record) == "succeeded" else None
     return _facts(record, outcome(record), _witness_counts(witness), counted)
 
 
@@ -127,6 +143,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "back_batches": record.back_batches,
         "members": {host: _member(member, duration) for host, member in record.members.items()},
         "stop": _stop(record),
+        "migration": migrating.facts(record),
         "skipped_balancers": record.dead,
         "notes": record.notes,
         "events": record.events,
@@ -178,7 +195,7 @@ def _stop(record: Record) -> dict[str, Any] | None:
 
 
 def _mixed(record: Record, result: str, duration: float) -> float:
-    if record.strategy in (MAINTAIN, RECOVER):
+    if record.strategy in (MAINTAIN, RECOVER, CONTRACT):
         return 0.0
     if result in ("succeeded",):
         return mixed_versions_seconds(record.first_new_at, record.last_old_at)
@@ -232,7 +249,7 @@ def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[
 def sentence(data: Mapping[str, Any]) -> str:
     """What changed, what was served and lost, how long two versions ran, and what to do next."""
     hint = data["stop"]["hint"] if data["stop"] else ""
-    parts = (_what_changed(data), hint, _what_was_served(data), _what_next(data))
+    parts = (_what_changed(data), hint, _what_was_served(data), _what_was_migrated(data), _what_next(data))
     return " ".join(_ended(part) for part in parts if part)
 
 
@@ -280,11 +297,39 @@ def _what_was_recovered(data: Mapping[str, Any]) -> str:
     return f"{text}; it stopped in phase {stop['phase']}: {stop['message']}" if stop else f"{text}."
 
 
+def _what_was_contracted(data: Mapping[str, Any]) -> str:
+    service, stop = data["service"], data["stop"]
+    if data["outcome"] == "refused":
+        return f"{service}: the contract was refused and nothing was touched: {stop['message']}"
+    if stop is not None:
+        return f"{service}: the contract stopped in phase {stop['phase']}: {stop['message']}"
+    name = data["migration"]["name"]
+    if data["check"]:
+        return f"{service}: the contract of the migration {name} would run; nothing was changed."
+    if not any(event["phase"] == migration.CONTRACT for event in data["events"]):
+        return f"{service}: the contract of the migration {name} has run already; nothing was changed."
+    return f"{service}: the contract of the migration {name} ran in {data['duration_seconds']:.1f} s; there is no way back over it."
+
+
+def _what_was_migrated(data: Mapping[str, Any]) -> str:
+    """When its contract may come, for a rollout that succeeded."""
+    found = data["migration"]
+    if found is None or data["outcome"] != "succeeded" or data["check"] or found["contract_due_seconds"] is None:
+        return ""
+    due = found["contract_due_seconds"]
+    when = f"in {due:.0f} s" if due else "now"
+    return (
+        f"The contract of the migration {found['name']} is due {when}: run the playbook zerodrop.rollout.contract then."
+    )
+
+
 def _what_changed(data: Mapping[str, Any]) -> str:
     if data["strategy"] == RECOVER:
         return _what_was_recovered(data)
     if data["strategy"] == MAINTAIN:
         return _what_was_maintained(data)
+    if data["strategy"] == CONTRACT:
+        return _what_was_contracted(data)
     service, target, before = data["service"], data["to_version"], data["from_version"]
     finished = [host for host, member in data["members"].items() if member["state"] == "finished"]
     took = f"in {data['duration_seconds']:.1f} s"
@@ -300,6 +345,8 @@ def _what_changed(data: Mapping[str, Any]) -> str:
             f"{_count(data['batches'], 'batch')} {took}."
         )
     why = f"in phase {data['stop']['phase']}: {data['stop']['message']}"
+    if data["stop"]["phase"] in migration.AFTER:
+        return f"{service} is on {target} on all {len(data['members'])} members, and it stopped after {took[3:]} {why}"
     if data["outcome"] == "rolled_back":
         return f"{service} is on {before or 'its old version'} as before; the rollout of {target} stopped after {took[3:]} {why}"
     if data["outcome"] == "frozen":
@@ -367,7 +414,11 @@ def _what_next(data: Mapping[str, Any]) -> str:
     if out:
         parts.append(f"Out of service: {'; '.join(out)}.")
     if data["outcome"] == "frozen":
-        back = "" if data["strategy"] == ROLLBACK else ", or with the old version to go back"
+        back = (
+            ""
+            if data["strategy"] == ROLLBACK or data["stop"]["phase"] in migration.AFTER
+            else ", or with the old version to go back"
+        )
         parts.append(f"Run the same playbook again to go on{back}.")
     elif data["outcome"] != "refused":
         parts.append("Put right what stopped it, then run the same playbook again.")
@@ -382,7 +433,8 @@ def tell_ledgers(fleet: Fleet, data: Mapping[str, Any]) -> None:
     for event in data["events"]:
         seconds[event["phase"]] = round(seconds.get(event["phase"], 0.0) + event["seconds"], 3)
     end = {"outcome": data["outcome"], "sentence": data["sentence"], "seconds": seconds}
-    fleet.ask(fleet.notes(end=end, release=True))
+    told = migrating.closing(fleet.record, data["outcome"])
+    fleet.ask(fleet.notes(end=end, release=True, **({"migration": told} if told else {})))
 
 
 def write_report(record: Record, data: Mapping[str, Any]) -> str:

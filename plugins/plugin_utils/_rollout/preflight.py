@@ -32,7 +32,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, outside, repair
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, migration, outside, repair
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
@@ -52,6 +52,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     MAINTAIN,
     RECOVER,
+    Contract,
     Recovery,
     Rollback,
     Settings,
@@ -124,6 +125,9 @@ def preflight(
             left = repair.of_member(host, held, infos[host], ledgers)
             decisions[host] = repair.decide(left, settings.recover_half, settings.ready_method)
         plan = _plan_of_repair(settings, candidates, others, decisions)
+    elif isinstance(settings, Contract):
+        settings = settings.to(_only_version(settings, candidates))
+        plan = Plan((), tuple(hosts), 0, sum(each.in_service for each in candidates), None, False)
     elif settings.strategy == MAINTAIN:
         plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
     else:
@@ -145,6 +149,9 @@ def preflight(
         )
     if settings.strategy != RECOVER:
         method_of(settings).refuse(settings, plan, infos)
+    ledgers = {name: replies[name].result["ledger"] for name in seen}
+    migrating = _migration(settings, plan, candidates, ledgers, rollout_id)
+    migrate_on = _migrate_host(settings, hosts, hostvars) if settings.steps else ""
     serving = [each.name for each in candidates if each.in_service and each.healthy]
     outside_well = outside.before(settings, serving, notes) if plan.batches else None
 
@@ -173,6 +180,8 @@ def preflight(
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
         outside_well=outside_well,
+        migration=migrating.to_dict() if migrating else None,
+        migrate_on=migrate_on,
         lease_seen=earlier.number,
         unended=bool(earlier.interrupted) or earlier.active,
         done=sorted(done & set(plan.finished)),
@@ -190,6 +199,58 @@ def _plan_of_repair(
     in_service = sum(each.in_service for each in candidates) + sum(others)
     floor = floor_members(settings.floor, len(candidates) + len(others))
     return Plan((hosts,) if hosts else (), (), floor, in_service, None, False)
+
+
+def _only_version(settings: Settings, candidates: Sequence[Candidate]) -> str:
+    """The version that every member runs; raises ``Refused``."""
+    found = {each.release: each.name for each in candidates}
+    if len(found) != 1 or None in found or settings.version not in ("", *found):
+        shown = ", ".join(f"{release or 'an unknown one'} on {name}" for release, name in found.items())
+        wanted = f"{settings.version} everywhere" if settings.version else "one version everywhere"
+        raise Refused(f"The contract wants {wanted}, and the members run: {shown}.", "Finish the rollout first.")
+    return str(next(iter(found)))
+
+
+def _migration(
+    settings: Settings,
+    plan: Plan,
+    candidates: Sequence[Candidate],
+    ledgers: Mapping[str, Mapping[str, Any] | None],
+    rollout_id: str,
+) -> migration.Migration | None:
+    """The data migration that this run is part of; raises ``Refused``.
+
+    While another run may live its steps are its own: then the lease decides, and this is asked again.
+    """
+    leases = [each["lease"] for each in ledgers.values() if each and each["lease"]]
+    if settings.strategy in (MAINTAIN, RECOVER) or any(
+        each["left"] > 0 and each["holder"] != rollout_id for each in leases
+    ):
+        return None
+    wish = migration.Wish(
+        run=rollout_id,
+        name=settings.migration or settings.version,
+        version=settings.version,
+        from_version=plan.from_version,
+        back=isinstance(settings, Rollback),
+        contract_only=isinstance(settings, Contract),
+        steps=settings.steps,
+        members=frozenset(each.release for each in candidates),
+        changes=bool(plan.batches),
+        settle=settings.settle,
+    )
+    found = migration.taken_up(migration.read(ledgers.values()), wish)
+    if found is not None and isinstance(settings, Contract):
+        migration.refuse_too_early(found, settings.version, settings.contract_after)
+    return found
+
+
+def _migrate_host(settings: Settings, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> str:
+    """The host that runs the steps of a migration: the first member, unless the user names another."""
+    name = settings.migrate_host or hosts[0]
+    if name != migration.CONTROLLER and name not in hostvars:
+        raise BadInput(f"rollout_migrate_host {name!r} is no host of the inventory (nor {migration.CONTROLLER}).")
+    return name
 
 
 def _member_record(

@@ -151,6 +151,10 @@ class Record:
     witness: dict[str, Any] = field(default_factory=dict)
     outside_well: bool | None = None  # whether the service answered from outside before; None: it is not asked there
     stop: Stop | None = None
+    migration: dict[str, Any] | None = None  # the data migration that the rollout is part of
+    migrate_on: str = ""  # the host that runs its steps; empty where there are none
+    step_tasks: dict[str, str] = field(default_factory=dict)  # the steps' tasks files, as paths that Ansible finds
+    contract_due: float | None = None  # seconds until its contract may run; None where none is to come
     lease: LeaseRecord | None = None
     lease_seen: int = 0  # the number of the last lease before this one
     unended: bool = False  # an earlier run has not come to its end, or lives still
@@ -161,6 +165,7 @@ class Record:
     first_new_at: float | None = None  # first member with the new version in service
     last_old_at: float | None = None  # last member with the old version taken out
     last_new_at: float | None = None  # last member with the new version taken out again
+    rolled: bool = False  # the batches of a ready method have begun
     path: str = ""
     keeper: int = 0  # the process that cancels the rollout when the playbook ends too early
 
