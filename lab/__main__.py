@@ -15,7 +15,7 @@ from .description import Description
 from .errors import LabError
 from .model import load
 from .progress import say
-from .recipes import MEMBERS, member
+from .recipes import MEMBERS, database, member
 from .signals import ending
 from .switches import Switches
 
@@ -82,7 +82,7 @@ def build(arguments: argparse.Namespace) -> int:
     images.ensure([member(), *(balancers.find(name).recipe for name in wanted)])
     if arguments.prune:
         for name in images.prune(
-            [*(kind() for kind in MEMBERS.values()), *(g.recipe for g in balancers.known().values())]
+            [database(), *(kind() for kind in MEMBERS.values()), *(g.recipe for g in balancers.known().values())]
         ):
             say(f"removed {name}")
     say(f"all images are there ({time.monotonic() - started:.1f} s)")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 MEMBER = "member"
 BALANCER = "balancer"
+DATABASE = "database"
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Host:
     """A container with systemd, sshd and its own address."""
 
     name: str  # web1, lb1
-    role: str  # member or balancer
+    role: str  # member, balancer or database
     address: str
     container: str  # Podman's name for it
     container_id: str = ""

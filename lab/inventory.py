@@ -31,6 +31,8 @@ def render(lab: Lab) -> str:
     lines += [f"    {name}: {json.dumps(value)}" for name, value in variables.items()]
     lines += ["  children:"]
     lines += _group("shop", lab.members) + _group("lb", lab.balancers)
+    if lab.databases:
+        lines += _group("db", lab.databases)
     return "\n".join(lines) + "\n"
 
 

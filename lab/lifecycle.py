@@ -32,9 +32,9 @@ from . import (
 from .balancers import Server
 from .description import Description
 from .errors import LabError
-from .hosts import BALANCER, MEMBER, Host
+from .hosts import BALANCER, DATABASE, MEMBER, Host
 from .model import Lab, dump, load
-from .recipes import MEMBERS, SHOP_UID, image
+from .recipes import MEMBERS, SHOP_UID, Layer, database, image
 from .signals import ending, undisturbed
 
 LABEL = "zerodrop.lab"
@@ -78,8 +78,9 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
     lab = Lab(lab_id, directory, description, "", ())
     with ending():
         prerequisites.ensure()
+        more = [database()] if description.database else []
         images.ensure(
-            [*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member]()]
+            [*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member](), *more]
         )
         kernel.allow_many_hosts()
         try:
@@ -216,6 +217,7 @@ def _network(description: Description, flags: list[str]) -> IPv4Network:
 def _hosts(description: Description, subnet: IPv4Network) -> tuple[Host, ...]:
     kinds = (
         ("lb", BALANCER, description.balancers, subnets.balancer_address),
+        ("db", DATABASE, int(description.database), subnets.database_address),
         ("web", MEMBER, description.members, subnets.member_address),
     )
     return tuple(
@@ -274,11 +276,13 @@ def _run(lab: Lab, host: Host) -> list[str]:
     if host.role == MEMBER:
         volumes = [f"{files}/shop:/opt/shop", f"{files}/log:/var/log/shop"]
     else:
-        volumes = [f"{files}/config:{lab.generation(host).config_dir}"]
+        volumes = [f"{files}/config:{lab.generation(host).config_dir}"] if host.role == BALANCER else []
     more = []
     if host.role == MEMBER and lab.description.member.startswith("engine"):
         # Containers within: each has devices of its own, and layers do not lie on other layers.
         more = ["--cap-add=MKNOD", "--volume=/var/lib/containers"]
+    if host.role == MEMBER:
+        more += [f"--add-host=db:{each.address}" for each in lab.databases]
     volumes.append(f"{lab.key}.pub:/root/.ssh/authorized_keys:ro")
     return [
         *("run", "-d", "--pull=never", "--name", host.container, "--hostname", host.name),
@@ -293,7 +297,9 @@ def _run(lab: Lab, host: Host) -> list[str]:
 
 
 def _image(lab: Lab, host: Host) -> list[str]:
-    recipe = MEMBERS[lab.description.member]() if host.role == MEMBER else lab.generation(host).recipe
+    recipe: Layer = database() if host.role == DATABASE else MEMBERS[lab.description.member]()
+    if host.role == BALANCER:
+        recipe = lab.generation(host).recipe
     return [image(recipe), "/sbin/init"]
 
 

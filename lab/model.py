@@ -13,7 +13,7 @@ from . import balancers, faults, order_log, podman, releases
 from .balancers import Generation, haproxy_socket
 from .description import Description
 from .errors import LabError
-from .hosts import BALANCER, MEMBER, Host
+from .hosts import BALANCER, DATABASE, MEMBER, Host
 from .namespaces import root_of
 from .switches import Switches
 
@@ -42,6 +42,11 @@ class Lab:
     def balancers(self) -> tuple[Host, ...]:
         """lb1, lb2, …"""
         return tuple(host for host in self.hosts if host.role == BALANCER)
+
+    @property
+    def databases(self) -> tuple[Host, ...]:
+        """db1, where there is one."""
+        return tuple(host for host in self.hosts if host.role == DATABASE)
 
     def generation(self, balancer: Host | str) -> Generation:
         """The kind and version of a balancer."""
@@ -101,6 +106,7 @@ class Lab:
         cold_latency: float = 0.0,
         loopback_only: bool = False,
         crash_after: float = 0.0,
+        customers: str = "",
     ) -> releases.Release:
         """Make a release of the sample service that behaves like this."""
         switches = Switches(
@@ -113,6 +119,7 @@ class Lab:
             cold_latency=cold_latency,
             loopback_only=loopback_only,
             crash_after=crash_after,
+            customers=customers,
         )
         return releases.build(self.artifacts, version, switches)
 

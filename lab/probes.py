@@ -26,3 +26,12 @@ def http_status(address: str, port: int, path: str) -> int | None:
         return None
     finally:
         connection.close()
+
+
+def port_open(address: str, port: int) -> bool:
+    """Does anybody listen there?"""
+    try:
+        with socket.create_connection((address, port), timeout=1):
+            return True
+    except OSError:
+        return False

@@ -11,7 +11,7 @@ from .errors import LabError
 from .hosts import Host
 from .model import Lab
 from .namespaces import root_of
-from .probes import http_status, ssh_answers
+from .probes import http_status, port_open, ssh_answers
 
 PORT = 8080
 
@@ -38,6 +38,8 @@ def wait(lab: Lab, timeout: float) -> None:
             host,
             lambda host: http_status(host.address, PORT, "/health") == 200,
         )
+    for host in lab.databases:
+        waiting[f"PostgreSQL on {host.name}"] = (host, lambda host: port_open(host.address, 5432))
     for host in lab.balancers:
         waiting[f"healthy members behind {host.name}"] = (host, balances)
     deadline = time.monotonic() + timeout

@@ -228,12 +228,34 @@ def with_rpm() -> Layer:
     )
 
 
+def with_database_client() -> Layer:
+    """A member whose service can speak to PostgreSQL."""
+    return Layer(name="member-database", parent=member(), commands=(_install("python3-psycopg2"),))
+
+
+def database() -> Layer:
+    """PostgreSQL, which lets the hosts of its lab in as anybody."""
+    folder = "/etc/postgresql/*/main"
+    return Layer(
+        name="database",
+        parent=host("bookworm"),
+        commands=(
+            "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d",
+            _install("postgresql", unit="postgresql.service"),
+            f"echo 'host all all 0.0.0.0/0 trust' >>$(echo {folder}/pg_hba.conf)",
+            f"echo \"listen_addresses = '*'\" >>$(echo {folder}/postgresql.conf)",
+            "rm /usr/sbin/policy-rc.d",
+        ),
+    )
+
+
 # What a lab's members can be, by the word in its description.
 MEMBERS: Mapping[str, Callable[[], Layer]] = {
     "plain": member,
     "engine": with_engine,  # Podman 4, without Quadlets
     "engine-5": lambda: with_engine("trixie"),
     "rpm": with_rpm,
+    "database": with_database_client,
 }
 
 

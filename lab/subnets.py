@@ -50,6 +50,11 @@ def balancer_address(subnet: IPv4Network, number: int) -> IPv4Address:
     return ipaddress.IPv4Address(int(subnet.network_address) + 10 + number)
 
 
+def database_address(subnet: IPv4Network, number: int) -> IPv4Address:
+    """The address of database 1, 2, …: .3 and up."""
+    return ipaddress.IPv4Address(int(subnet.network_address) + 2 + number)
+
+
 def member_address(subnet: IPv4Network, number: int) -> IPv4Address:
     """The address of member 1, 2, …: .21 and up."""
     return ipaddress.IPv4Address(int(subnet.network_address) + 20 + number)

@@ -22,12 +22,16 @@ class Switches:
     loopback_only: bool = False  # the port is open on 127.0.0.1 alone
     crash_after: float = 0.0  # seconds after the start at which the process dies; 0 is never
 
+    customers: str = ""  # the column of the table customers that /customers/ID reads and writes; empty: no such page
+
     def __post_init__(self) -> None:
         for name in ("start_delay", "warm_up", "extra_latency", "cold_latency", "crash_after"):
             if not 0 <= getattr(self, name) <= 86400:
                 raise LabError(f"{name} must lie between 0 and 86400 seconds")
         if not 0 <= self.cold_requests <= 1_000_000:
             raise LabError("cold_requests must lie between 0 and 1000000")
+        if self.customers and not self.customers.isidentifier():
+            raise LabError("customers must be the name of a column")
         if not 0 <= self.error_share <= 1:
             raise LabError("error_share must lie between 0 and 1")
 

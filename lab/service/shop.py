@@ -11,8 +11,10 @@ import json
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 PORT = int(os.environ.get("SHOP_PORT", "8080"))
@@ -59,6 +61,8 @@ class Shop:
         self.cold_latency = float(settings.get("cold_latency", 0))
         self.loopback_only = bool(settings.get("loopback_only", False))
         self.crash_after = float(settings.get("crash_after", 0))
+        self.customers = str(settings.get("customers", ""))
+        self.database: Any = None
         self.sessions: dict[str, int] = {}
         self.orders = os.open(ORDERS, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.identity = f"X-Version: {self.version}\r\nX-Host: {self.host}\r\n".encode()
@@ -75,6 +79,16 @@ class Shop:
             return 0.0
         self.cold_requests -= 1
         return self.cold_latency
+
+    def cursor(self) -> Any:
+        """On the one connection to the database, where each statement stands for itself."""
+        if self.database is None:
+            sys.path.append("/usr/lib/python3/dist-packages")  # -S leaves it out
+            import psycopg2  # type: ignore[import-untyped,import-not-found]  # only on members that speak to a database
+
+            self.database = psycopg2.connect(host="db", dbname="shop", user="postgres", connect_timeout=5)
+            self.database.autocommit = True
+        return self.database.cursor()
 
     def unlucky(self) -> bool:
         """Does this request belong to the share that fails?"""
@@ -229,6 +243,8 @@ class Connection(asyncio.Protocol):
                     self.stream(int(total), span)
             case ["session"]:
                 self.session()
+            case ["customers", key] if shop.customers:
+                self.customer(key)
             case ["orders"]:
                 self.order()
             case ["ws"]:
@@ -346,6 +362,26 @@ class Connection(asyncio.Protocol):
         line = f"{order} {self.shop.version} {self.shop.host}\n"
         os.write(self.shop.orders, line.encode("ascii"))  # one write: lines never mix
         self.answer(200, encode({"order": order, **self.shop.about}))
+
+    def customer(self, key: str) -> None:
+        """Write or read a customer's name in the database, in the column that this version knows."""
+        column = self.shop.customers
+        try:
+            cursor = self.shop.cursor()
+            if self.method in (b"PUT", b"POST"):
+                cursor.execute(
+                    f"INSERT INTO customers (id, {column}) VALUES (%s, %s)"
+                    f" ON CONFLICT (id) DO UPDATE SET {column} = excluded.{column}",
+                    (key, self.body.decode()),
+                )
+                self.answer(200, encode({"customer": key, **self.shop.about}))
+                return
+            cursor.execute(f"SELECT {column} FROM customers WHERE id = %s", (key,))
+            row = cursor.fetchone()
+            self.answer(200 if row else 404, encode({"name": row[0] if row else None, **self.shop.about}))
+        except Exception as error:
+            self.shop.database = None
+            self.problem(500, f"database: {error}")
 
     def upgrade(self) -> None:
         """Go on as a WebSocket that echoes."""

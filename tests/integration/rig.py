@@ -550,7 +550,7 @@ class Rig:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        releases.install(shop, FIRST, lab.Switches())
+        releases.install(shop, FIRST, self.lab.description.switches)
         self.lab.exec(host, ["systemctl", "restart", "shop.service"])
 
 

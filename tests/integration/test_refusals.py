@@ -324,6 +324,19 @@ CASES: dict[str, Refusal] = {
     "report_dir under a file": Refusal(
         {"rollout_report_dir": "/etc/passwd/reports"}, ("rollout_report_dir",), reported=False
     ),
+    # Data that change.
+    "expand with an open quotation": bad("expand", "migrate 'up", "quotation"),
+    "expand of tasks that are not there": Refusal({"rollout_expand": "none.yml"}, ("rollout_expand", "none.yml")),
+    "compat without an expand": bad("compat", "check", "rollout_expand"),
+    "a way back without an expand": bad("expand_undo", "undo", "rollout_expand"),
+    "settle of nothing": bad("settle", "perhaps", "expand"),
+    "settle of what is known": Refusal(
+        {"rollout_expand": "up", "rollout_settle": "expand not run"}, ("rollout_settle", "has not run")
+    ),
+    "contract_after of text": bad("contract_after", "later"),
+    "migrate_host unknown": Refusal(
+        {"rollout_expand": "up", "rollout_migrate_host": "nobody"}, ("rollout_migrate_host", "'nobody'")
+    ),
     # The witness.
     "witness_url without scheme": bad("witness_url", "shop.example.com", "http://"),
     "witness_rate of 0": bad("witness_rate", 0),

@@ -121,7 +121,8 @@ def settled(found: Migration, said: tuple[str, str], run: str) -> Migration:
     if what == RAN:
         return found.mark(name, Step(DONE, run, said="by the operator's word"))
     steps = {each: step for each, step in found.steps.items() if each != name}
-    return replace(found, steps=steps, revision=found.revision + 1)
+    gone = tuple(each for each in found.gone if name != CONTRACT or each != found.from_version)
+    return replace(found, steps=steps, gone=gone, revision=found.revision + 1)
 
 
 @dataclass(frozen=True)
