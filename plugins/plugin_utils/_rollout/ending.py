@@ -313,7 +313,7 @@ def _what_was_contracted(data: Mapping[str, Any]) -> str:
 
 def _what_was_migrated(data: Mapping[str, Any]) -> str:
     """When its contract may come, for a rollout that succeeded."""
-    found = data["migration"]
+    found = data.get("migration")
     if found is None or data["outcome"] != "succeeded" or data["check"] or found["contract_due_seconds"] is None:
         return ""
     due = found["contract_due_seconds"]
