@@ -34,7 +34,7 @@ from .description import Description
 from .errors import LabError
 from .hosts import BALANCER, DATABASE, MEMBER, Host
 from .model import Lab, dump, load
-from .recipes import MEMBERS, SHOP_UID, Layer, database, image
+from .recipes import MEMBERS, SHOP_UID, Recipe, database, image
 from .signals import ending, undisturbed
 
 LABEL = "zerodrop.lab"
@@ -297,7 +297,7 @@ def _run(lab: Lab, host: Host) -> list[str]:
 
 
 def _image(lab: Lab, host: Host) -> list[str]:
-    recipe: Layer = database() if host.role == DATABASE else MEMBERS[lab.description.member]()
+    recipe: Recipe = database() if host.role == DATABASE else MEMBERS[lab.description.member]()
     if host.role == BALANCER:
         recipe = lab.generation(host).recipe
     return [image(recipe), "/sbin/init"]

@@ -84,7 +84,7 @@ class Shop:
         """On the one connection to the database, where each statement stands for itself."""
         if self.database is None:
             sys.path.append("/usr/lib/python3/dist-packages")  # -S leaves it out
-            import psycopg2  # type: ignore[import-untyped,import-not-found]  # only on members that speak to a database
+            import psycopg2  # type: ignore[import-untyped]  # only on members that speak to a database
 
             self.database = psycopg2.connect(host="db", dbname="shop", user="postgres", connect_timeout=5)
             self.database.autocommit = True

@@ -243,7 +243,7 @@ class Rig:
             "rollout_health_url": "http://127.0.0.1:8080/health",
         }
 
-    def archive(self, version: str, **switches: float) -> dict[str, Any]:
+    def archive(self, version: str, **switches: float | str) -> dict[str, Any]:
         """A release of this version, and the settings that install it."""
         release = self.lab.release(version, **switches)  # type: ignore[arg-type]
         return {
