@@ -243,6 +243,7 @@ def database() -> Layer:
             "printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d",
             _install("postgresql", unit="postgresql.service"),
             f"echo 'host all all 0.0.0.0/0 trust' >>$(echo {folder}/pg_hba.conf)",
+            f"sed -i s/scram-sha-256/trust/ {folder}/pg_hba.conf",
             f"echo \"listen_addresses = '*'\" >>$(echo {folder}/postgresql.conf)",
             "rm /usr/sbin/policy-rc.d",
         ),
