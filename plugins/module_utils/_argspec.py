@@ -53,6 +53,8 @@ POOL_MEMBER: Mapping[str, Any] = {
     "idle_timeout": {"type": "float"},
     "on_idle_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
     "health_timeout": {"type": "float", "default": 60},
+    "health": {"type": "dict"},
+    "health_from_balancer": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
 }
 
 # What stands in a poll is left to the verdict itself: it says what it expected, and is quick with many members.

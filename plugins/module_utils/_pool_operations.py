@@ -188,6 +188,7 @@ def pool_member(
         wait=state == "drained",
     )
     health_limit = _params.number(params, "health_timeout", 60.0, 0.0, DAY)
+    view = own_view.of_all(params, names)
     if weight is not None:
         work.check_weights(dict.fromkeys(names, weight))
         if state == "ready" and _params.given(params, "service"):
@@ -202,9 +203,9 @@ def pool_member(
         drain = replace(drain, floor=-(-share * count // 100))
     result: dict[str, Any] = {}
     if state == "ready" and marks is not None:
-        return _return_to_marks(work, before, names, marks, health_limit, drain.interval, check)
+        return _return_to_marks(work, before, names, marks, health_limit, drain.interval, check, view)
     if state == "ready":
-        result = work.bring_to_health(names, health_limit, drain.interval, check)
+        result = work.bring_to_health(names, health_limit, drain.interval, check, view)
         settings = {
             member.name: Setting(Admin.READY, member.weight if weight is None else weight)
             for member in before.chosen(names)
@@ -237,12 +238,19 @@ def _nobody_rolls_out(marks: Marks) -> None:
 
 
 def _return_to_marks(
-    work: Return, before: Pool, names: Sequence[str], marks: Marks, limit: float, interval: float, check: bool
+    work: Return,
+    before: Pool,
+    names: Sequence[str],
+    marks: Marks,
+    limit: float,
+    interval: float,
+    check: bool,
+    view: own_view.ViewOrder | None,
 ) -> dict[str, Any]:
     """Members that were held out by hand return to what they were; all others stay as they are."""
     return_to = marks.returning_to(before, names)
     serving = [name for name, one in return_to.items() if one.admin is Admin.READY]
-    result = work.bring_to_health(serving, limit, interval, check) if serving else {}
+    result = work.bring_to_health(serving, limit, interval, check, view) if serving else {}
     work.put_back(return_to, None, interval, check)
     if not check:
         marks.remove(names)

@@ -164,6 +164,19 @@ options:
         are held out again, and the module fails.
     type: float
     default: 60
+  health:
+    description:
+      - What a balancer asks of the members itself before O(state=ready), from its own host, at the address and the port that it
+        has for each. The options of M(zerodrop.rollout.health_gate), of which C(url) gives the path and the C(Host).
+      - Without it a balancer that checks no member, as nginx, puts back what it does not reach.
+    type: dict
+  health_from_balancer:
+    description:
+      - With V(auto) only members that the balancer does not check by itself are asked for O(health), with V(always) all, and with
+        V(never) none.
+    type: str
+    choices: [auto, always, never]
+    default: auto
 notes:
   - Members that were out before are not touched by O(state=drained). RV(before) says what they were, so that putting back can
     leave them out.

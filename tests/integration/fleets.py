@@ -18,6 +18,10 @@ from .rig import COLLECTIONS, Rig, ansible_playbook
 # most; on a busy one a client sends late and several at once.
 IDLE_A_RELOAD = 12
 
+# keepalive_min_timeout must be longer than clients leave a connection idle before they use it again. Where the load is
+# shared out to several balancers that is several seconds.
+PATIENT_CLIENTS = "10s"
+
 
 def keeps_idle_clients(version: str) -> bool:
     """Whether this nginx has a cure for what a reload does to idle clients (1.27.4)."""
@@ -25,12 +29,13 @@ def keeps_idle_clients(version: str) -> bool:
 
 
 def nginx_description(version: str, **more: Any) -> lab.Description:
+    patient = PATIENT_CLIENTS if more.get("balancers", 1) > 1 else "2s"
     return lab.Description(
         **{
             "prefix": f"i{os.getpid()}-n{version.replace('.', '')}",
             "members": 6,
             "nginx": version,
-            "keepalive_min_timeout": "2s" if keeps_idle_clients(version) else None,
+            "keepalive_min_timeout": patient if keeps_idle_clients(version) else None,
             **more,
         }
     )

@@ -18,7 +18,7 @@ import pytest
 import lab
 
 from .conftest import PATIENT
-from .fleets import IDLE_A_RELOAD, nginx_description, prepare_links, reloads_in
+from .fleets import IDLE_A_RELOAD, PATIENT_CLIENTS, nginx_description, prepare_links, reloads_in
 from .rig import ROOT, Rig
 
 ROLLOUTS = int(os.environ.get("ZERODROP_ROLLOUTS", "10"))
@@ -28,7 +28,7 @@ RESULTS = ROOT / ".build" / "fleets"
 pytestmark = [
     pytest.mark.lab,
     pytest.mark.slow,
-    pytest.mark.timeout(180 + 60 * ROLLOUTS),
+    pytest.mark.timeout(180 + 90 * ROLLOUTS),
     pytest.mark.skipif(not os.environ.get("ZERODROP_FLEETS"), reason="make fleets runs these"),
 ]
 
@@ -71,7 +71,7 @@ def _mixed(*generations: str) -> Kind:
         members=6,
         balancers=len(generations),
         mixed=generations,
-        keepalive_min_timeout="2s",
+        keepalive_min_timeout=PATIENT_CLIENTS,
     )
     return Kind(description, {"rollout_pools": layers, "rollout_pool": None, "rollout_balancers": None})
 

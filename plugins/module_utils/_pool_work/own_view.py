@@ -19,6 +19,8 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Health, Member
 
+WHEN = ("auto", "always", "never")
+
 
 @dataclass(frozen=True)
 class ViewOrder:
@@ -39,6 +41,19 @@ class ViewOrder:
         """Whether this member is asked. One at a UNIX socket is not: it is on the balancer's own host."""
         unchecked = member.health is Health.UNCHECKED
         return (self.always or unchecked) and member.name in self.health and bool(member.port)
+
+
+def of_all(params: Mapping[str, Any], names: Sequence[str]) -> ViewOrder | None:
+    """One order for all these members; None where nothing is asked. Raises ``BadInput``."""
+    when = params.get("health_from_balancer") or "auto"
+    if when not in WHEN:
+        raise BadInput(f"health_from_balancer must be one of {', '.join(WHEN)}, got {when!r}.")
+    health = params.get("health")
+    if health is None or when == "never":
+        return None
+    if not isinstance(health, Mapping) or not health.get("url"):
+        raise BadInput(f"health must have at least the url, got {health!r}.", "It takes the options of health_gate.")
+    return ViewOrder(when == "always", dict.fromkeys(names, health))
 
 
 def ask(members: Sequence[Member], order: ViewOrder, limit: float) -> dict[str, str]:
