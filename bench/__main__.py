@@ -28,14 +28,17 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     top.add_argument(
         "--scenario",
-        default=",".join((*scenario.TABLE, scenario.FAN_OUT)),
-        help="MEMBERSxBATCH[-BALANCERSlb][-slow] or fan-out, several with commas (%(default)s)",
+        default=",".join((*scenario.TABLE, scenario.FAN_OUT, scenario.FAN_OUT_4LB)),
+        help="MEMBERSxBATCH[-BALANCERSlb][-slow], fan-out or fan-out-4lb, several with commas (%(default)s)",
     )
     top.add_argument("--ways", default=",".join(WAYS), help="which ways, with commas (%(default)s)")
     top.add_argument("--rounds", type=int, default=3, help="runs of each way in each scenario (%(default)s)")
     top.add_argument("--minutes", type=float, default=40, help="begin no round after this long (%(default)s)")
     top.add_argument(
         "--patience", type=float, default=20, help="seconds to wait before a run for a calm machine (%(default)s)"
+    )
+    top.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting (rollout_*) for our own way"
     )
     top.add_argument("--out", type=Path, default=RESULTS, help="where results.json and every run's output go")
     return top
@@ -51,11 +54,13 @@ class Bench:
             raise scenario.ScenarioError(f"{unknown[0]!r} is no way: {', '.join(WAYS)}")
         self.ways = [WAYS[name] for name in names]
         self.names = arguments.scenario.split(",")
-        self.scenarios = {name: scenario.parse(name) for name in self.names if name != scenario.FAN_OUT}
+        fans = (scenario.FAN_OUT, scenario.FAN_OUT_4LB)
+        self.scenarios = {name: scenario.parse(name) for name in self.names if name not in fans}
         self.rounds = max(1, arguments.rounds)
         self.ends = time.monotonic() + arguments.minutes * 60
         self.patience: float = arguments.patience
         self.out: Path = arguments.out.resolve()
+        self.settings = dict(each.split("=", 1) for each in arguments.set)
         self.results: dict[str, Any] = {"rounds_asked": self.rounds, "scenarios": {}}
 
     def run(self) -> None:
@@ -66,6 +71,8 @@ class Bench:
                 say(f"{name}: left out, the time is over (--minutes)")
             elif name == scenario.FAN_OUT:
                 self.results[name] = self.fan_out()
+            elif name == scenario.FAN_OUT_4LB:
+                self.results[name] = self.fan_out(4)
             else:
                 self.results["scenarios"][name] = self.scenario(self.scenarios[name])
             self.out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +94,7 @@ class Bench:
                 for way in self.ways:
                     directory = self.out / chosen.name / f"{number}-{way.name}"
                     found = each[way.name] = measure(
-                        way, up, chosen, releases, directory, self.peers, patience=self.patience
+                        way, up, chosen, releases, directory, self.peers, self.settings, self.patience
                     )
                     say(f"  round {number} {way.name}: {line(found)}")
                 rounds.append(each)
@@ -99,32 +106,40 @@ class Bench:
             "runs": [{way: run.to_dict() for way, run in each.items()} for each in rounds],
         }
 
-    def fan_out(self) -> dict[str, Any]:
-        """Ours alone: a batch of 1 and a batch of 16 in one rollout."""
-        say(f"a batch of {fan_out.LARGE} against a batch of {fan_out.SMALL}, of {fan_out.MEMBERS} members")
-        chosen = Scenario(fan_out.MEMBERS, fan_out.LARGE)
+    def fan_out(self, balancers: int = 1) -> dict[str, Any]:
+        """Ours alone: a batch of 1 on one balancer and a batch of 16, on one or on more, of the same rollouts."""
+        say(
+            f"a batch of {fan_out.LARGE} on {balancers} balancers against a batch of {fan_out.SMALL} on one, "
+            f"of {fan_out.MEMBERS} members"
+        )
+        small = self.both_sizes(1)
+        large = small if balancers == 1 else self.both_sizes(balancers)
+        if not small or not large:
+            say("  no run had both batches")
+            return {"trouble": "no run had both batches"}
+        result = fan_out.compare(small, large)
+        rows = [[phase, f"{result.small[phase]:.2f}", f"{result.large[phase]:.2f}"] for phase in fan_out.PHASES] + [
+            ["drain and put back: ratio", "1", f"{result.ratio:.2f}"]
+        ]
+        head = ("phase, seconds", f"batch of {fan_out.SMALL}", f"batch of {fan_out.LARGE}, {balancers} balancers")
+        print(f"\n{table.render(head, rows)}\n", flush=True)
+        return result.to_dict()
+
+    def both_sizes(self, balancers: int) -> list[dict[str, Any]]:
+        """The records of rollouts that had a batch of each size, in one fresh lab."""
+        chosen = Scenario(fan_out.MEMBERS, fan_out.LARGE, balancers)
         records = []
         with lab.running(fleet.description(chosen)) as up:
             releases = fleet.stage(up)
             for number in range(1, self.rounds + 1):
-                directory = self.out / scenario.FAN_OUT / str(number)
+                directory = self.out / scenario.FAN_OUT / f"{balancers}lb" / str(number)
                 found = measure(
                     WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.settings(number), self.patience
                 )
-                say(f"  round {number}: {line(found)}")
+                say(f"  {balancers} balancers, round {number}: {line(found)}")
                 if found.ok:
                     records.append(fan_out.record(directory / "reports"))
-        records = [each for each in records if fan_out.complete(each)]
-        if not records:
-            say("  no run had both batches")
-            return {"trouble": "no run had both batches"}
-        result = fan_out.compare(records)
-        rows = [[phase, f"{result.small[phase]:.2f}", f"{result.large[phase]:.2f}"] for phase in fan_out.PHASES] + [
-            ["drain and put back: ratio", "1", f"{result.ratio:.2f}"]
-        ]
-        head = ("phase, seconds", f"batch of {fan_out.SMALL}", f"batch of {fan_out.LARGE}")
-        print(f"\n{table.render(head, rows)}\n", flush=True)
-        return result.to_dict()
+        return [each for each in records if fan_out.complete(each)]
 
 
 def line(found: Measured) -> str:

@@ -63,12 +63,13 @@ def complete(found: Mapping[str, Any]) -> bool:
     return all(set(phases(found, size)) == set(PHASES) for size in (SMALL, LARGE))
 
 
-def compare(records: Sequence[Mapping[str, Any]]) -> FanOut:
-    """Over all rounds."""
-    small = [phases(each, SMALL) for each in records]
-    large = [phases(each, LARGE) for each in records]
+def compare(small_in: Sequence[Mapping[str, Any]], large_in: Sequence[Mapping[str, Any]]) -> FanOut:
+    """Over all rounds: the small batches of some records against the large ones of others, or of the same."""
+    pairs = list(zip(small_in, large_in, strict=False))
+    small = [phases(each, SMALL) for each, _other in pairs]
+    large = [phases(each, LARGE) for _other, each in pairs]
     return FanOut(
-        rounds=len(records),
+        rounds=len(pairs),
         small={phase: round(median(each[phase] for each in small), 3) for phase in PHASES},
         large={phase: round(median(each[phase] for each in large), 3) for phase in PHASES},
         ratio=_ratio(small, large, PUT_AND_TAKE),

@@ -9,6 +9,7 @@ _NAME = re.compile(r"(?P<members>\d+)x(?P<batch>\d+)(?:-(?P<balancers>\d+)lb)?(?
 
 TABLE = ("4x1", "4x1-slow", "4x1-4lb", "16x4", "16x4-4lb", "4x1-nginx", "16x4-nginx")
 FAN_OUT = "fan-out"
+FAN_OUT_4LB = "fan-out-4lb"  # the large batch on four balancers, against the small one on one
 
 
 class ScenarioError(ValueError):

@@ -553,7 +553,7 @@ class NginxDriver(Driver):
             asked: Processes | None = None
             try:
                 replaced.write(before, {name: encode(text) for name, text in wanted.items()})
-                self._test("The files are as they were again.")
+                dump = self._test("The files are as they were again.")
                 asked = self._reload()
             except (RolloutError, OSError) as error:
                 self._restore(replaced)
@@ -570,6 +570,7 @@ class NginxDriver(Driver):
                 self._hang_up(asked)
                 raise
             self._configuration(self._processes())
+            self._dump = dump
 
     def _edits(self, pool: str, changes: Mapping[str, _Change]) -> dict[str, str]:
         configuration = self._configuration(self._processes())

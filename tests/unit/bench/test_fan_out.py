@@ -24,12 +24,18 @@ def found(large: float) -> dict[str, Any]:
 
 
 def test_only_drain_and_put_back_count() -> None:
-    result = fan_out.compare([found(0.2), found(0.4), found(1.0)])
+    records = [found(0.2), found(0.4), found(1.0)]
+    result = fan_out.compare(records, records)
     assert result.rounds == 3
     assert result.ratio == 1.5
     assert result.small == {"drain": 0.2, "put back": 0.2, "gate": 0.4}
     assert result.large["drain"] == 0.4
     assert result.with_gate == 1.75
+
+
+def test_the_large_batch_may_be_of_another_fleet() -> None:
+    result = fan_out.compare([found(9.0)], [found(0.4), found(0.2)])
+    assert (result.rounds, result.ratio, result.large["drain"]) == (1, 1.5, 0.4)
 
 
 def test_a_rollout_whose_batches_shrank_does_not_count() -> None:
