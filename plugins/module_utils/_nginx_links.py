@@ -37,7 +37,7 @@ def nginx_links(params: Mapping[str, Any], check: bool, *, clock: Clock | None =
     wishes = Wishes.checked(
         _params.text(params, "key") or "",
         _params.text(params, "scheme") or "http",
-        _params.text(params, "keepalive_timeout") or "50ms",
+        _params.text(params, "keepalive_timeout") or "20ms",
     )
     links.names_of(pool)
     paths = [

@@ -46,7 +46,7 @@ options:
       - How long an idle connection to a member is kept, where any is. It cannot be told from one in use, so no drain is
         shorter than this.
     type: str
-    default: 50ms
+    default: 20ms
   http_file:
     description:
       - The file for the C(http) block, which must include it.
@@ -117,7 +117,7 @@ def main() -> None:
             "pool": {"type": "str", "required": True},
             "key": {"type": "str", "no_log": False},
             "scheme": {"type": "str", "choices": ["http", "https"], "default": "http"},
-            "keepalive_timeout": {"type": "str", "default": "50ms"},
+            "keepalive_timeout": {"type": "str", "default": "20ms"},
             "http_file": {"type": "str"},
             "location_file": {"type": "str"},
             "nginx_config": {"type": "str"},

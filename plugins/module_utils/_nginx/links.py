@@ -71,7 +71,7 @@ class Wishes(NamedTuple):
 
     key: str = ""  # what a client is known by; empty: as the upstream has it
     scheme: str = "http"
-    keepalive_timeout: str = "50ms"
+    keepalive_timeout: str = "20ms"
 
     @classmethod
     def checked(cls, key: str, scheme: str, keepalive_timeout: str) -> Wishes:

@@ -111,7 +111,7 @@ def test_what_is_written() -> None:
     assert 'split_clients "$request_id" $zerodrop_shop_slot {' in found.http
     assert found.http.count("0.50% ") == 199
     assert "    server 10.0.0.1:80 weight=3 max_fails=0;\n    server 10.0.0.2:80;\n" in found.http
-    assert "    keepalive 8;\n    zone zerodrop_shop 64k;\n    keepalive_timeout 50ms;\n" in found.http
+    assert "    keepalive 8;\n    zone zerodrop_shop 64k;\n    keepalive_timeout 20ms;\n" in found.http
     assert found.location.splitlines()[1:] == [
         f"root {found.folder}/live/$zerodrop_shop_slot;",
         "proxy_pass http://zerodrop_shop;",
@@ -122,7 +122,7 @@ def test_what_is_written() -> None:
 
 def test_a_version_that_keeps_connections_by_default_is_given_a_short_time() -> None:
     assert "keepalive" not in generate(TWO, version=(1, 29, 6)).http
-    assert "keepalive 32;\n    keepalive_timeout 50ms;" in generate(TWO, version=(1, 29, 7)).http
+    assert "keepalive 32;\n    keepalive_timeout 20ms;" in generate(TWO, version=(1, 29, 7)).http
     assert "keepalive_timeout" not in generate(TWO + "keepalive 0;", version=(1, 29, 7)).http
 
 
