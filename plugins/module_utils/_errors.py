@@ -148,6 +148,12 @@ class LedgerBroken(RolloutError):
     code = "ledger"
 
 
+class RouteDiffers(RolloutError):
+    """What is live and what the disk says differ, or balancers differ from each other."""
+
+    code = "route_differs"
+
+
 class Cancelled(RolloutError):
     """Somebody ended the run before its end."""
 
@@ -159,7 +165,7 @@ _BY_CODE = {
     for error in (
         RolloutError, BadInput, Unreachable, PermissionDenied, UnknownPool, UnknownMember,
         Refused, BadReply, InvalidConfiguration, ChangedByOther, TimedOut, FloorBroken,
-        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, Stopped, LedgerBroken, Cancelled,
+        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, Stopped, LedgerBroken, Cancelled, RouteDiffers,
     )
 }  # fmt: skip
 

@@ -39,6 +39,7 @@ _CHANGES = (
     "apply",
     "exchange",
     "save",
+    "set_route",
 )
 
 

@@ -244,7 +244,17 @@ class Tables:
         self._insert("flags", {"name": name, "value": value, "at": at})
 
     def clear_flags(self) -> None:
-        self._run("DELETE FROM flags")
+        """What belongs to one lease; a route outlives it."""
+        self._run("DELETE FROM flags WHERE name NOT LIKE 'route:%'")
+
+    def route(self) -> dict[str, Any] | None:
+        """Which slot is live, and which one it is about to be; None where no flip was ever begun."""
+        text = self.flag("route:slot")
+        return None if text is None else dict(json.loads(text))
+
+    def set_route(self, live: str, to: str, number: int, at: float) -> None:
+        """``to`` is empty but while a flip is under way."""
+        self.set_flag("route:slot", json.dumps({"live": live, "to": to, "number": number}), at)
 
     # -- the data migration -----------------------------------------------------
 

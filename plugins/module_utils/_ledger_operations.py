@@ -58,6 +58,7 @@ def summary(tables: Tables) -> dict[str, Any]:
         "lease": lease.to_dict(Moment.now()) if lease else None,
         "stop": tables.flag(STOP),
         "switched": tables.flag(_switch.FLAG),
+        "route": tables.route(),
         "interrupted": asdict(interrupted) if interrupted else None,
         "last": next((asdict(each) for each in tables.rollouts() if each.to_version), None),
         "members": {host: asdict(each) for host, each in tables.members().items()},

@@ -47,6 +47,7 @@ KeepAliveTimeout 30
 class Apache(Balancer):
     kind = "apache"
     lacks: ClassVar[Mapping[str, str]] = {
+        "route": "mod_proxy_balancer has no word for it; its configuration would have to be written anew",
         "tcp": "mod_proxy_balancer speaks HTTP with its members",
         "exact": "its processes count what is in flight without a lock: a count may stick above 0, and then a drain fails",
         "queue": "a request that finds no free connection waits in a thread, where nothing counts it",

@@ -127,6 +127,7 @@ FEATURES = {
     "counters": "counters of requests by member",
     "check_words": "the words of the check that failed",
     "idle": "idle clients kept over a reload",
+    "route": "flips from one pool to another",
     "apart": "what an older process still serves told apart by member",
 }
 

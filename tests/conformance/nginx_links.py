@@ -30,6 +30,7 @@ class NamedLinks(NginxLinksDriver):
 class NginxByLinks(Nginx):
     kind = "nginx-links"
     lacks: Mapping[str, str] = {  # type: ignore[misc]
+        "route": "links are of one pool; a route is tried in front of pools without them",
         **{name: Nginx.lacks[name] for name in ("checks", "counters", "queue", "tcp", "check_words")},
         "cut": "by links no worker ends, and nginx cannot end one member's connections",
     }

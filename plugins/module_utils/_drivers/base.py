@@ -32,7 +32,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Member, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import Route, Slots
 
 
 class Clock:
@@ -224,6 +226,31 @@ class Driver(abc.ABC):
 
         Before: out or draining. After: the same, and what was in flight is on its end. One change.
         """
+
+    def route(self, slots: Slots) -> Route:
+        """Which of two pools gets new requests now, and which one after a start; one look at each process and the disk.
+
+        Raises ``InvalidConfiguration`` where the balancer is not prepared, with the lines that are missing.
+        """
+        raise Refused(f"The driver {self.kind} cannot flip from one pool to another.")
+
+    def check_route(self, slots: Slots) -> None:
+        """Raise ``InvalidConfiguration`` unless the configuration passes requests by the route; one test of it."""
+        self.route(slots)
+
+    def set_route(self, slots: Slots, pool: str) -> None:
+        """New requests go to this pool, and do so after a start: the disk first, then every process; read back.
+
+        Before: both pools are there. After: `route` says the pool for both. One change.
+        """
+        raise Refused(f"The driver {self.kind} cannot flip from one pool to another.")
+
+    def prepare_route(self, slots: Slots, pool: str, mode: str, check: bool) -> dict[str, tuple[str, str]]:
+        """Write the files of a route where they are not as they are to be; by path, what was there and what is now.
+
+        A route that is there stays as it is live. The configuration that reads the files is the user's to change.
+        """
+        raise Refused(f"The driver {self.kind} cannot flip from one pool to another.")
 
     def exchange(
         self,

@@ -41,7 +41,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     UnknownMember,
     UnknownPool,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import lasting, persist, replies
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import lasting, persist, replies, route
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.runtime import (
     ANSWER_LIMIT,
     RELOAD_LIMIT,
@@ -56,6 +56,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import (
     Pool,
     Setting,
 )
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import Route, Slots
 
 SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy-master.sock"
@@ -465,6 +466,61 @@ class HAProxyDriver(Driver):
         if len(parts) < 2:
             raise BadReply(f"The answer of {self._socket.path} has no servers' state in it.")
         return replies.process(parts[0]), parts[1].strip("\n") + "\n"
+
+    # --- the route of a service ---
+
+    def route(self, slots: Slots) -> Route:
+        _process, answer, leaving = self._map(slots)
+        older = [self._ask_leaving(pid, f"show map {slots.file}") for pid in leaving]
+        return route.read(slots, [answer, *(each for each in older if each.startswith("0x"))])
+
+    def check_route(self, slots: Slots) -> None:
+        self._map(slots)
+        route.check(slots, self._process().pid)
+
+    def set_route(self, slots: Slots, pool: str) -> None:
+        """The disk first: a crash in between is finished by the next start, and the ledger knows what was meant."""
+        before = route.on_disk(slots)
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self._clock.sleep(_PAUSE * attempt)
+            process, answer, leaving = self._map(slots)
+            if before != {route.LIVE: pool, route.IDLE: slots.other(pool)}:
+                route.write(slots, pool)
+            try:
+                route.tell(slots, pool, self._socket.ask)
+                # They take one more request of each idle client.
+                for pid in leaving:
+                    if self._ask_leaving(pid, f"show map {slots.file}").startswith("0x"):
+                        route.tell(slots, pool, lambda command, pid=pid: self._ask_leaving(pid, command))  # type: ignore[misc]
+            except InvalidConfiguration:
+                if route.at_run_time(slots, self._map(slots)[1]):
+                    continue  # the process that was asked has gone meanwhile
+                raise
+            after, answer, _leaving = self._map(slots)
+            if after.identity == process.identity and route.at_run_time(slots, answer).get(route.LIVE) == pool:
+                return
+        raise route.again_and_again(slots)
+
+    def prepare_route(self, slots: Slots, pool: str, mode: str, check: bool) -> dict[str, tuple[str, str]]:
+        found = route.on_disk(slots)
+        if slots.slot_of(found.get(route.LIVE, "")):
+            return {}
+        if not check:
+            route.write(slots, pool)
+        return {slots.file: ("", slots.map_text(pool))}
+
+    def _map(self, slots: Slots) -> tuple[replies.Process, str, tuple[int, ...]]:
+        """The map as the process that serves has it, and the processes that are leaving."""
+
+        def ask() -> tuple[replies.Process, str]:
+            parts = self._socket.ask("show info", f"show map {slots.file}")
+            info, mark, answer = parts.partition("\n\n")
+            return replies.process(info + mark), answer
+
+        (process, answer), leaving = self._settled(ask)
+        route.at_run_time(slots, answer)
+        return process, answer, leaving
 
     # --- one change: write, read back, and again if a reload came between ---
 

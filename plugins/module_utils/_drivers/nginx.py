@@ -42,10 +42,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     PermissionDenied,
     Refused,
     RolloutError,
+    RouteDiffers,
     Unreachable,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._files import configuration_lock
-from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import files, processes, sockets, upstreams
+from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import files, processes, route, sockets, upstreams
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.edits import edit, leaves_none_in_service
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.processes import Process, Processes
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.program import Dump, Program, errors_of
@@ -57,6 +58,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.upstreams 
     Upstream,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import FLAGS, RELOAD, Route, Slots
 
 CONFIG = "/etc/nginx/nginx.conf"
 BINARY = "/usr/sbin/nginx"
@@ -571,6 +573,74 @@ class NginxDriver(Driver):
                 raise
             self._configuration(self._processes())
             self._dump = dump
+
+    # -- the route of a service --
+
+    def route(self, slots: Slots) -> Route:
+        mode, named = route.mode_of(slots)
+        found = self._processes()
+        newer = os.stat(slots.file).st_mtime > min(processes.started_at(each) for each in found.serving) + _FILE_TIME
+        if mode == FLAGS:
+            kept = route.flag(slots)
+            return Route("" if newer else kept, kept)
+        return Route("" if newer else named, named)
+
+    def check_route(self, slots: Slots) -> None:
+        mode, _named = route.mode_of(slots)
+        dump = self._program.whole("Nothing was changed.", "Mend the configuration until `nginx -t` passes.")
+        route.check(slots, mode, dump)
+        self._configuration(self._processes())
+
+    def set_route(self, slots: Slots, pool: str) -> None:
+        mode, named = route.mode_of(slots)
+        if mode == FLAGS:
+            route.turn(slots, pool)
+            return
+        if named == pool and self.route(slots).agrees:
+            return
+        with configuration_lock(self.kind, self._config, _LOCK_LIMIT):
+            self._test("It was so before this change; nothing was touched.")
+            replaced = files.Replaced()
+            asked: Processes | None = None
+            try:
+                replaced.write(
+                    {slots.file: slots.nginx_text(mode, named).encode()},
+                    {slots.file: slots.nginx_text(mode, pool).encode()},
+                )
+                self._test("The files are as they were again.")
+                asked = self._reload()
+                self._settle(asked)
+            except (RolloutError, OSError) as error:
+                self._restore(replaced)
+                if asked is not None:
+                    self._hang_up(asked)
+                if isinstance(error, OSError):
+                    raise PermissionDenied(
+                        f"{error.filename} cannot be written: {error.strerror}.", "Become root on the balancer."
+                    ) from None
+                raise
+
+    def prepare_route(self, slots: Slots, pool: str, mode: str, check: bool) -> dict[str, tuple[str, str]]:
+        before = route.included(slots)
+        live = pool
+        if before:
+            try:
+                known, named = route.mode_of(slots)
+                live = named if known == RELOAD else route.flag(slots)
+            except (InvalidConfiguration, RouteDiffers):
+                pass
+        changes = {}
+        if before != slots.nginx_text(mode, live):
+            changes[slots.file] = (before, slots.nginx_text(mode, live))
+        flag = os.path.join(slots.folder, live)
+        if mode == FLAGS and not os.path.isfile(flag):
+            changes[flag] = ("", "")
+        if changes and not check:
+            if mode == FLAGS:
+                route.turn(slots, live)
+            if slots.file in changes:
+                route.write(slots, mode, live)
+        return changes
 
     def _edits(self, pool: str, changes: Mapping[str, _Change]) -> dict[str, str]:
         configuration = self._configuration(self._processes())
