@@ -47,6 +47,7 @@ class Description:
     tcp: bool = False  # a second way in, port 81, in TCP mode
     state_file: bool = False  # HAProxy reads its servers' state from a file when it starts
     log_requests: bool = False
+    slots: bool = False  # blue/green: the first half of the members in a pool of its own, the second in another
     extra_pools: tuple[str, ...] = ()  # more pools with the same members
     global_lines: tuple[str, ...] = ()  # taken as they are
     pool_lines: tuple[str, ...] = ()

@@ -33,6 +33,9 @@ def render(lab: Lab) -> str:
     lines += _group("shop", lab.members) + _group("lb", lab.balancers)
     if lab.databases:
         lines += _group("db", lab.databases)
+    if lab.description.slots:
+        half = len(lab.members) // 2
+        lines += _group("blue", lab.members[:half]) + _group("green", lab.members[half:])
     return "\n".join(lines) + "\n"
 
 

@@ -18,9 +18,19 @@ def render(description: Description, servers: Sequence[Server]) -> Mapping[str, 
         _frontend(description),
         *(_backend(description, pool, servers) for pool in (description.pool, *description.extra_pools)),
     ]
+    if description.slots:
+        half = len(servers) // 2
+        parts += [
+            _backend(description, f"{description.pool}_blue", servers[:half]),
+            _backend(description, f"{description.pool}_green", servers[half:]),
+        ]
     if description.tcp:
         parts += [_tcp_frontend(description), _tcp_backend(description, servers)]
-    return {"haproxy.cfg": "\n\n".join("\n    ".join(part) for part in parts) + "\n"}
+    files = {"haproxy.cfg": "\n\n".join("\n    ".join(part) for part in parts) + "\n"}
+    if description.slots:
+        pool = description.pool
+        files[f"zerodrop/{pool}.map"] = f"live {pool}_blue\nidle {pool}_green\n"
+    return files
 
 
 def _global(description: Description) -> list[str]:
@@ -74,7 +84,17 @@ def _frontend(description: Description) -> list[str]:
         "option httplog",
         # A reload lets idle clients finish a request and closes with its answer.
         "option idle-close-on-response",
+        *(_route(description) if description.slots else ()),
         f"default_backend {description.pool}",
+    ]
+
+
+def _route(description: Description) -> list[str]:
+    """What a flip changes, and a header that reaches the slot which is not live."""
+    file = f"/etc/haproxy/zerodrop/{description.pool}.map"
+    return [
+        f"use_backend %[str(idle),map({file})] if {{ req.hdr(X-Preview) -m str s3cret }}",
+        f"use_backend %[str(live),map({file})]",
     ]
 
 

@@ -74,6 +74,11 @@ def _render(version: Version, description: Description, servers: Sequence[Server
     }
     for pool in (description.pool, *description.extra_pools):
         files[f"conf.d/upstream-{pool}.conf"] = _upstream(version, description, pool, servers)
+    if description.slots:
+        half = len(servers) // 2
+        for slot, own in (("blue", servers[:half]), ("green", servers[half:])):
+            name = f"{description.pool}_{slot}"
+            files[f"conf.d/upstream-{name}.conf"] = _upstream(version, description, name, own)
     if description.tcp:
         files["stream.conf"] = _stream(description, servers)
     return files
@@ -120,7 +125,7 @@ def _site(description: Description) -> str:
     tries = description.retries + 1
     passed_on = "error timeout" if description.retries or description.redispatch else "off"
     proxy = [
-        nginx_links.location(description) if description.nginx_links else f"proxy_pass http://{description.pool};",
+        _passed(description),
         "proxy_http_version 1.1;",
         "proxy_set_header Host $host;",
         "proxy_set_header Upgrade $http_upgrade;",
@@ -136,6 +141,13 @@ def _site(description: Description) -> str:
     ]
     location = [f"    {line}" for line in proxy]
     return _block("server", ["listen 80 default_server;", "location / {", *location, "}"])
+
+
+def _passed(description: Description) -> str:
+    """How a location passes requests. Patterns, as the files are there only once they are prepared."""
+    if description.slots:
+        return f"include /etc/nginx/zerodrop/{description.pool}.rout[e];"
+    return nginx_links.location(description) if description.nginx_links else f"proxy_pass http://{description.pool};"
 
 
 def _upstream(version: Version, description: Description, pool: str, servers: Sequence[Server]) -> str:

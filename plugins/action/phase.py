@@ -18,6 +18,7 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import SLOTS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
@@ -33,6 +34,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import l
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import name_processes, owner
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
@@ -43,6 +45,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll imp
     roll,
     run_phase,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import plan_slots
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
@@ -55,10 +59,14 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     ROLLING,
     STRATEGIES,
     Contract,
+    WITH_SLOTS,
+    BlueGreen,
+    FlipBack,
     Maintenance,
     Overview,
     Rollback,
     Settings,
+    SlotRecovery,
 )
 
 _PAUSE = 0.2
@@ -85,6 +93,8 @@ class ActionModule(ActionBase):
         self._strategy: str = arguments["strategy"]
         self._step = str(arguments["step"] or "")
         self._vars: dict[str, Any] = task_vars or {}
+        if self._vars.get("rollout_blue"):
+            self._strategy = WITH_SLOTS.get(self._strategy, self._strategy)
         self._check = bool(self._task.check_mode)
         self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
         _end_with_parent()
@@ -116,6 +126,7 @@ class ActionModule(ActionBase):
                 "batches": len(record.batches),
                 "upgrade": record.upgrade,
                 "source": source,
+                "slots": bool(record.slots and record.batches),
                 "migrate": migrating.rows(settings, record),
                 **self._as_hosts(record, FORWARD),
             }
@@ -123,7 +134,7 @@ class ActionModule(ActionBase):
             first = migrating.to_run_before(settings, record)
             if first or not settings.ready_method or not record.batches:
                 words = f"\n  first, on {record.migrate_on}: {', '.join(first)}" if first else ""
-                return {"msg": summary + words, "plan": plan}
+                return {"changed": bool(record.slots.get("repaired")), "msg": summary + words, "plan": plan}
             self._display.display(summary)
             with record.at_work():
                 changed = self._roll(settings, remote, record, source)
@@ -169,6 +180,8 @@ class ActionModule(ActionBase):
             record.lease, record.keeper = lease, keeper
             lease_of.begin(Fleet(settings, remote, record, self._check))
             record.save()
+            if isinstance(settings, BlueGreen):
+                Flip(settings, remote, record, self._check, self._display.display).repair()
             if record.batches:
                 start_witness(settings, record, playbook)
         except BaseException:
@@ -235,6 +248,17 @@ class ActionModule(ActionBase):
             source = method_of(settings).source(settings, self._folders())
 
         def look(rollout_id: str = "") -> Record:
+            if isinstance(settings, BlueGreen):
+                return plan_slots(
+                    settings,
+                    {slot: hosts_of(settings.hosts_in(slot), self._loader, self._vars) for slot in SLOTS},
+                    hosts_of(settings.balancers, self._loader, self._vars),
+                    self._vars["hostvars"],
+                    remote,
+                    upgrade,
+                    self._check,
+                    rollout_id,
+                )
             return preflight.preflight(
                 settings,
                 hosts_of(settings.hosts, self._loader, self._vars),
@@ -307,7 +331,7 @@ class ActionModule(ActionBase):
         direction, number = coordinator.split(" ")[:2]
         batches = record.batches if direction == FORWARD else record.back_batches
         batch = Batch(tuple(batches[int(number) - 1]), back=direction == BACK)
-        phases = Phases(settings, self._remote, record, batch, self._check)
+        phases = phases_of(settings, self._remote, record, batch, self._check)
         with record.at_work():
             outcome: Outcome = run_phase(phases, run)
         result: dict[str, Any] = {
@@ -382,7 +406,12 @@ class ActionModule(ActionBase):
     # -- beside -----------------------------------------------------------------
 
     def _status(self) -> dict[str, Any]:
-        settings = Overview.from_vars(self._own_variables())
+        variables = self._own_variables()
+        if variables.get("rollout_blue"):
+            return self._status_of_slots(
+                SlotRecovery.from_vars({**variables, "rollout_upgrade_tasks": "none"}), variables
+            )
+        settings = Overview.from_vars(variables)
         layers = [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers]
         hosts = hosts_of(settings.hosts, self._loader, self._vars)
         data = looking.status(settings, hosts, layers, self._vars["hostvars"], self._remote)
@@ -395,14 +424,58 @@ class ActionModule(ActionBase):
             "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
         }
 
+    def _status_of_slots(self, slots: SlotRecovery, variables: Mapping[str, Any]) -> dict[str, Any]:
+        balancers = hosts_of(slots.balancers, self._loader, self._vars)
+        found = {}
+        for slot in SLOTS:
+            own = {**variables, "rollout_hosts": slots.hosts_in(slot), "rollout_pool": slots.pool_in(slot)}
+            settings = Overview.from_vars({name: value for name, value in own.items() if name != "rollout_pools"})
+            hosts = hosts_of(settings.hosts, self._loader, self._vars)
+            found[slot] = looking.status(settings, hosts, [balancers], self._vars["hostvars"], self._remote)
+        data = looking.with_slots(slots, found, balancers, self._remote)
+        if slots.status_file:
+            looking.write(data, slots.status_file)
+        return {
+            "msg": data.pop("text"),
+            "status": data,
+            "ansible_stats": {"data": {"rollout_status": data}, "per_host": False, "aggregate": True},
+        }
+
     def _stop(self) -> dict[str, Any]:
-        settings = Overview.from_vars(self._own_variables())
+        variables = self._own_variables()
+        if variables.get("rollout_blue"):
+            variables.setdefault("rollout_hosts", variables["rollout_blue"])
+            variables.setdefault("rollout_pool", variables.get("rollout_service"))
+        settings = Overview.from_vars(variables)
         machines = {host for layer in settings.layers for host in hosts_of(layer.balancers, self._loader, self._vars)}
         by = owner(self._vars, os.getppid())
         changed, message = looking.ask_to_stop(settings, sorted(machines), self._remote, by, self._check)
         return {"changed": changed, "msg": message}
 
     # -- after ------------------------------------------------------------------
+
+    def _flip(self) -> dict[str, Any]:
+        """Preview, flip and what follows, once the idle slot is ready; nothing where there is nothing to flip."""
+        if not self._facts().get("path"):
+            return {"msg": ""}
+        record, settings = self._open()
+        if not isinstance(settings, BlueGreen):
+            return {"msg": ""}
+        if record.stop is not None:
+            return {"msg": ""}
+        with record.at_work(), self._lasting(60.0) as remote:
+            flip = Flip(settings, remote, record, self._check, self._display.display)
+            try:
+                changed = flip.run()
+            except Exception as error:  # whatever it is, the report must say which slot is live
+                self._display.vvv(traceback.format_exc())
+                record.halt("flip", RolloutError(f"unexpected: {type(error).__name__}: {error}"), [])
+                changed = True
+            record.save()
+        result: dict[str, Any] = {"changed": changed, "msg": ""}
+        if record.stop is not None:
+            result.update(failed=True, code=record.stop.code, msg=record.stop.message)
+        return result
 
     def _decide_back(self) -> dict[str, Any]:
         record, settings = self._open()
@@ -455,7 +528,11 @@ def _settings_of(record: Record, facts: Mapping[str, Any]) -> Settings:
 
 
 def _settled(settings: Settings, record: Record) -> Settings:
-    """With the release that preflight has found, where the settings do not name it."""
+    """With the release and the slot that preflight has found, where the settings do not name them."""
+    if isinstance(settings, FlipBack):
+        settings = settings.to(record.to_version)
+    if isinstance(settings, BlueGreen) and record.slots:
+        return settings.for_slot(record.slots["idle"])
     return settings.to(record.to_version) if isinstance(settings, (Contract, Rollback)) else settings
 
 
@@ -493,6 +570,7 @@ _PHASES = {
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,
     "put_back": ActionModule._put_back,
+    "flip": ActionModule._flip,
     "decide_back": ActionModule._decide_back,
     "report": ActionModule._report,
     "status": ActionModule._status,

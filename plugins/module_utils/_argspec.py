@@ -57,6 +57,19 @@ POOL_MEMBER: Mapping[str, Any] = {
     "health_from_balancer": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},
 }
 
+POOL_ROUTE: Mapping[str, Any] = {
+    **BALANCER,
+    "service": {"type": "str", "required": True},
+    "blue_pool": {"type": "str", "required": True},
+    "green_pool": {"type": "str", "required": True},
+    "slot": {"type": "str", "choices": ["blue", "green"]},
+    "prepare": {"type": "bool", "default": False},
+    "mode": {"type": "str", "choices": ["flags", "reload"], "default": "flags"},
+    "preview": {"type": "str"},
+    "route_file": {"type": "str"},
+    "route_flags": {"type": "str"},
+}
+
 # What stands in a poll is left to the verdict itself: it says what it expected, and is quick with many members.
 VERDICT: Mapping[str, Any] = {
     "polls": {"type": "list", "elements": "dict", "required": True},

@@ -28,6 +28,8 @@ OPERATIONS: Mapping[str, str] = {
     "route_set": "_route_operations",
     "route_settle": "_route_operations",
     "pool_watch": "_route_operations",
+    "pool_healthy": "_route_operations",
+    "unit_stop": "_route_operations",
     "pool_route": "_route_operations",
     "ledger_read": "_ledger_operations",
     "ledger_note": "_ledger_operations",

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
+from ansible_collections.zerodrop.rollout.plugins.module_utils import _params, _systemd
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
@@ -25,11 +25,12 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unhealthy,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._fence import Fence
-from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import Ledger
 from ansible_collections.zerodrop.rollout.plugins.module_utils._lease import Moment
+from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import Ledger
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
-from ansible_collections.zerodrop.rollout.plugins.module_utils._names import pool_name
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import pool_name, unit
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_operations import _nobody_rolls_out, open_driver
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import DAY, member_names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import FLAGS, RELOAD, SLOTS, Route, Slots
 
@@ -87,7 +88,9 @@ def route_set(params: Mapping[str, Any], check: bool, *, driver: Driver | None =
     done = time.monotonic()
     after = balancer.route(slots)
     if not after.agrees or after.live != slots.pools[to]:
-        raise RouteDiffers(f"The route was set to {to}, and then {_words(slots, after)}.", "Somebody else is at work here.")
+        raise RouteDiffers(
+            f"The route was set to {to}, and then {_words(slots, after)}.", "Somebody else is at work here."
+        )
     return {
         "changed": changes,
         "before": before["live"],
@@ -135,6 +138,38 @@ def pool_watch(
             fence.enter()
         cut = (fence.around(balancer) if fence else balancer).cut(pool, list(left))
     return {"changed": bool(cut), "left": {} if cut else left, "cut": cut, "work": work, "seconds": seconds}
+
+
+def pool_healthy(
+    params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
+) -> dict[str, Any]:
+    """Wait until the balancer sees these members healthy; nothing is changed. Raises ``Unhealthy`` at the limit."""
+    clock = clock or Clock()
+    balancer = driver or open_driver(params, clock)
+    pool, names = pool_name(params.get("pool"), "pool"), member_names(params)
+    limit = _params.number(params, "timeout", 60.0, 0.0, DAY)
+    view = own_view.ViewOrder.from_params(params.get("view"))
+    deadline = clock.now() + limit
+    first = balancer.read(pool)
+    asked = [member for member in first.chosen(names) if view is not None and view.chooses(member)]
+    bad = own_view.ask(asked, view, limit) if view is not None and asked else {}
+    while not bad:
+        now = balancer.read(pool)
+        out = {
+            each.name: f"{each.admin.value}, {each.health.value}" for each in now.chosen(names) if not each.in_service
+        }
+        if not out:
+            return {"changed": False, "identity_before": first.identity, "identity": now.identity}
+        if clock.now() >= deadline:
+            bad = out
+            break
+        clock.sleep(0.05)
+    raise Unhealthy(f"Not healthy for the balancer: {', '.join(bad)}.", members=bad)
+
+
+def unit_stop(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """Stop a unit of systemd on this host."""
+    return _systemd.stop(unit(params.get("unit"), "unit"), 60.0, _systemd.run_command, check)
 
 
 def pool_route(params: Mapping[str, Any], check: bool, *, driver: Driver | None = None) -> dict[str, Any]:
@@ -193,6 +228,7 @@ def _state(slots: Slots, balancer: Driver, params: Mapping[str, Any]) -> dict[st
         route, trouble = Route(str(error.facts.get("live", "")), ""), error.message
     with Ledger(slots.name, params.get("marks")).look() as tables:
         noted = tables.route() if tables else None
+        lease = tables.lease() if tables else None
     return {
         "live": slots.slot_of(route.live),
         "kept": slots.slot_of(route.kept),
@@ -200,6 +236,7 @@ def _state(slots: Slots, balancer: Driver, params: Mapping[str, Any]) -> dict[st
         "kept_pool": route.kept,
         "trouble": trouble or ("" if route.agrees else f"{_words(slots, route)}"),
         "noted": noted,
+        "lease": lease.to_dict(Moment.now()) if lease else None,
     }
 
 

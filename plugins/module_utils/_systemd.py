@@ -126,6 +126,20 @@ def restart(unit: Unit, limit: float, run: Run) -> Unit:
     return after
 
 
+def stop(name: str, limit: float, run: Run, check: bool) -> dict[str, Any]:
+    """Stops the unit where it runs; raises ``UpgradeFailed``."""
+    before = unit_state(name, run)
+    if check or not before.active:
+        return {"changed": before.active}
+    try:
+        status, said = run(["systemctl", "--no-ask-password", "stop", "--", name], limit)
+    except subprocess.TimeoutExpired:
+        raise UpgradeFailed(f"Unit {name} did not stop within {limit:g} s.") from None
+    if status:
+        raise UpgradeFailed(f"Unit {name} did not stop: {_last_line(said)}.")
+    return {"changed": True}
+
+
 def _forget_failures(name: str, run: Run) -> None:
     _quietly(["systemctl", "reset-failed", "--", name], run)
 

@@ -30,13 +30,14 @@ options:
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
       - V(put_back) gives the batch new work, as before, and looks at it under traffic.
+      - V(flip) has the idle slot previewed, flips to it, and looks at it under traffic; of blue/green only.
       - V(decide_back) plans the way back of a rollout that stopped.
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
       - V(status) looks at hosts, service, balancers and ledgers and says how they stand.
       - V(stop) asks the run that works on the service to end after the batch in hand.
     type: str
     required: true
-    choices: [roll_out, drain, upgraded, gate, put_back, decide_back, report, status, stop]
+    choices: [roll_out, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
   strategy:
     description:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
@@ -44,8 +45,10 @@ options:
       - V(maintain) runs C(rollout_tasks) on every member and leaves each on the version that it has.
       - V(rollback) brings every member back to the release before, or to C(rollout_rollback_to).
       - V(recover) puts right what a run that died left behind.
+      - V(blue_green) brings the slot that is not live to C(rollout_version), and the traffic to it.
+      - V(flip_back) is V(rollback), and V(recover_slots) is V(recover), of a service with slots.
     type: str
-    choices: [rolling, maintain, rollback, recover]
+    choices: [rolling, maintain, rollback, recover, blue_green, flip_back, recover_slots]
     default: rolling
 attributes:
   check_mode:
@@ -117,6 +120,7 @@ def main() -> None:
                     "upgraded",
                     "gate",
                     "put_back",
+                    "flip",
                     "decide_back",
                     "report",
                     "status",
@@ -125,7 +129,7 @@ def main() -> None:
             },
             "strategy": {
                 "type": "str",
-                "choices": ["rolling", "maintain", "rollback", "recover"],
+                "choices": ["rolling", "maintain", "rollback", "recover", "blue_green", "flip_back", "recover_slots"],
                 "default": "rolling",
             },
         },

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import PurePosixPath
@@ -21,6 +22,7 @@ from typing import Any, ClassVar, Self
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, Preview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
@@ -33,6 +35,9 @@ PER_POOL = (
     *("nginx_mode", "nginx_config", "nginx_binary", "nginx_pid_file", "nginx_leaving_wait"),
     *("access_log", "access_log_format"),
 )
+# What each slot of blue/green may have of its own.
+PER_SLOT = ("health_url", "archive_base", "archive_unit", "package_unit", "container_unit")
+BLUE_GREEN, FLIP_BACK, RECOVER_SLOTS = "blue_green", "flip_back", "recover_slots"
 ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
 CONTRACT = "contract"
 LASTING = ("require", "accept", "never")
@@ -155,6 +160,16 @@ def log_format(value: Any, name: str) -> str:
     if result:
         compiled(result, name)
     return result
+
+
+def command(value: Any, name: str) -> tuple[str, ...]:
+    """A program and its arguments, as a list, or as text that is split as a shell does; no shell ever sees it."""
+    if isinstance(value, str):
+        try:
+            value = shlex.split(value)
+        except ValueError as error:
+            raise BadInput(f"{name} cannot be split into words: {error}.") from error
+    return tuple(text(each, name) for each in items(value, name)) if value else ()
 
 
 def floor(value: Any, name: str) -> Amount:
@@ -605,14 +620,152 @@ class Contract(Settings):
         _needs_what_is_there(self)
 
 
-STRATEGIES: Mapping[str, type[Settings]] = {
-    each.strategy: each for each in (Settings, Maintenance, Rollback, Recovery, Contract)
-}
+def own_settings(value: Any, name: str) -> dict[str, Any]:
+    """What is different in one slot: checked as the settings of these names."""
+    known = {each.name: each for each in fields(Settings) if each.name in PER_SLOT}
+    given = mapping(value, name)
+    unknown = sorted(set(map(str, given)) - set(known))
+    if unknown:
+        raise BadInput(f"{name} has {unknown[0]!r}, which no slot can have of its own: {', '.join(known)}.")
+    return {key: known[key].metadata["check"](each, f"{key} of {name}") for key, each in given.items()}
+
+
+def preview(value: Any, name: str) -> str:
+    result = text(value, name)
+    Preview.parse(result, name)
+    return result
+
+
+def no_pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
+    raise BadInput(f"{name} is set, and blue/green knows one pool for each slot.", "Leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlueGreen(Settings):
+    """The same for two slots, of which one is live."""
+
+    strategy: ClassVar[str] = BLUE_GREEN
+
+    hosts: str = setting(text, "")  # those of the slots
+    pool: str = setting(optional(named(_names.pool_name)), "")
+    pools: tuple[dict[str, Any], ...] = setting(no_pools, ())
+    blue: str = setting(required_text)
+    green: str = setting(required_text)
+    blue_pool: str = setting(optional(named(_names.pool_name)), "")
+    green_pool: str = setting(optional(named(_names.pool_name)), "")
+    blue_settings: dict[str, Any] = setting(own_settings, None)
+    green_settings: dict[str, Any] = setting(own_settings, None)
+    route_file: str = setting(optional(named(_names.absolute_path)), "")
+    preview: str = setting(preview, "")
+    preview_command: tuple[str, ...] = setting(command, ())
+    preview_timeout: float = setting(number(0.1, 86400), 60.0)
+    bake: float = setting(number(0, 86400), 10.0)
+    old_work: str = setting(choice("keep", "cut"), "keep")
+    old_work_timeout: float = setting(number(0, 86400), 30.0)
+    keep_warm: float = setting(number(0, 86400), 0.0)
+    retire: str = setting(choice("keep", "stop"), "keep")
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        settings = super().from_vars(variables)
+        stem = settings.pool or settings.service
+        return replace(
+            settings,
+            pool=stem,
+            blue_pool=settings.blue_pool or f"{stem}_blue",
+            green_pool=settings.green_pool or f"{stem}_green",
+        )
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.blue_pool and self.blue_pool == self.green_pool:
+            raise BadInput(f"rollout_blue_pool and rollout_green_pool are both {self.blue_pool!r}.")
+        if self.preview_command and not self.preview:
+            raise BadInput(
+                "rollout_preview_command is set, and rollout_preview does not say how the idle slot is reached."
+            )
+        if self.dead_balancer == "skip":
+            raise BadInput(
+                "rollout_dead_balancer is skip: a balancer that is skipped in a flip would go on with the old slot.",
+                "Leave it out, and take a balancer that is gone for good out of rollout_balancers.",
+            )
+
+    def hosts_in(self, slot: str) -> str:
+        return self.blue if slot == BLUE else self.green
+
+    def pool_in(self, slot: str) -> str:
+        return self.blue_pool if slot == BLUE else self.green_pool
+
+    def for_slot(self, slot: str) -> Self:
+        """The settings as they are in one slot."""
+        own = (self.blue_settings if slot == BLUE else self.green_settings) or {}
+        return replace(self, pool=self.pool_in(slot), hosts=self.hosts_in(slot), **own)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlipBack(BlueGreen):
+    """Back to the slot that was live before, while its members are still there; else it is deployed there anew."""
+
+    strategy: ClassVar[str] = FLIP_BACK
+
+    version: str = setting(not_to_go_back_to, "")
+    rollback_to: str = setting(optional(named(_names.version)), "")
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        return replace(
+            super().from_vars(variables), bake=0.0, preview_command=(), warm_up=(), container_digest="", retire="keep"
+        )
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+    def to(self, release: str) -> FlipBack:
+        return replace(self, version=release)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotRecovery(BlueGreen):
+    """The same for setting on every balancer which slot the ledgers say is live, and no more."""
+
+    strategy: ClassVar[str] = RECOVER_SLOTS
+
+    version: str = setting(text, "")
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        return replace(super().from_vars(variables), version="", preview_command=(), container_digest="", retire="keep")
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+
+_LISTED = (Settings, Maintenance, Rollback, Recovery, BlueGreen, FlipBack, SlotRecovery, Contract)
+STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in _LISTED}
+
+# The same playbook, where the service has slots.
+WITH_SLOTS: Mapping[str, str] = {ROLLBACK: FLIP_BACK, RECOVER: RECOVER_SLOTS}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
 # A setting of one strategy may stand in an inventory that all of them use.
-OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches", "rollout_recover_half")
+OF_SLOTS = tuple(
+    PREFIX + each
+    for each in (
+        *("blue", "green", "blue_pool", "green_pool", "blue_settings", "green_settings", "route_file"),
+        *(
+            "preview",
+            "preview_command",
+            "preview_timeout",
+            "bake",
+            "old_work",
+            "old_work_timeout",
+            "keep_warm",
+            "retire",
+        ),
+    )
+)
+OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches", "rollout_recover_half", *OF_SLOTS)
 
 
 def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:

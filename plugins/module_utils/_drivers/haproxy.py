@@ -56,7 +56,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import (
     Pool,
     Setting,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._route import Route, Slots
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import IDLE, LIVE, Route, Slots
 
 SOCKET = "/run/haproxy/admin.sock"
 MASTER_SOCKET = "/run/haproxy-master.sock"
@@ -485,7 +485,7 @@ class HAProxyDriver(Driver):
             if attempt:
                 self._clock.sleep(_PAUSE * attempt)
             process, answer, leaving = self._map(slots)
-            if before != {route.LIVE: pool, route.IDLE: slots.other(pool)}:
+            if before != {LIVE: pool, IDLE: slots.other(pool)}:
                 route.write(slots, pool)
             try:
                 route.tell(slots, pool, self._socket.ask)
@@ -498,13 +498,13 @@ class HAProxyDriver(Driver):
                     continue  # the process that was asked has gone meanwhile
                 raise
             after, answer, _leaving = self._map(slots)
-            if after.identity == process.identity and route.at_run_time(slots, answer).get(route.LIVE) == pool:
+            if after.identity == process.identity and route.at_run_time(slots, answer).get(LIVE) == pool:
                 return
         raise route.again_and_again(slots)
 
     def prepare_route(self, slots: Slots, pool: str, mode: str, check: bool) -> dict[str, tuple[str, str]]:
         found = route.on_disk(slots)
-        if slots.slot_of(found.get(route.LIVE, "")):
+        if slots.slot_of(found.get(LIVE, "")):
             return {}
         if not check:
             route.write(slots, pool)

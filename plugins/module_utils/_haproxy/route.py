@@ -54,7 +54,9 @@ def on_disk(slots: Slots) -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise PermissionDenied(f"{slots.file} cannot be read: {error.strerror}.", "Become root on the balancer.") from None
+        raise PermissionDenied(
+            f"{slots.file} cannot be read: {error.strerror}.", "Become root on the balancer."
+        ) from None
 
 
 def read(slots: Slots, answers: Sequence[str]) -> Route:
@@ -70,7 +72,8 @@ def write(slots: Slots, pool: str) -> None:
         replace(slots.file, slots.map_text(pool).encode(), 0o644)
     except OSError as error:
         raise PermissionDenied(
-            f"{slots.file} cannot be written: {error.strerror}.", "Become root on the balancer; see that the disk is not full."
+            f"{slots.file} cannot be written: {error.strerror}.",
+            "Become root on the balancer; see that the disk is not full.",
         ) from None
 
 

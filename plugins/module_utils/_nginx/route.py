@@ -41,7 +41,9 @@ def included(slots: Slots) -> str:
     except FileNotFoundError:
         return ""
     except OSError as error:
-        raise PermissionDenied(f"{slots.file} cannot be read: {error.strerror}.", "Become root on the balancer.") from None
+        raise PermissionDenied(
+            f"{slots.file} cannot be read: {error.strerror}.", "Become root on the balancer."
+        ) from None
 
 
 def mode_of(slots: Slots) -> tuple[str, str]:
@@ -100,7 +102,9 @@ def write(slots: Slots, mode: str, pool: str) -> None:
         os.makedirs(os.path.dirname(slots.file), mode=0o755, exist_ok=True)
         replace(slots.file, slots.nginx_text(mode, pool).encode(), 0o644)
     except OSError as error:
-        raise PermissionDenied(f"{slots.file} cannot be written: {error.strerror}.", "Become root on the balancer.") from None
+        raise PermissionDenied(
+            f"{slots.file} cannot be written: {error.strerror}.", "Become root on the balancer."
+        ) from None
 
 
 def check(slots: Slots, mode: str, dump: str) -> None:

@@ -15,9 +15,10 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import end_of_a_flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import BlueGreen, Settings
 
 # Whoever cancels waits for ten seconds.
 GATE_LIMIT = 4.0
@@ -63,6 +64,8 @@ def cancel(settings: Settings, remote: Remote, record: Record, why: str) -> None
         for back in (False, True):
             batch = Batch(tuple(each.host for each in out if (each.host in backwards) is back), back)
             _end_batch(Phases(hurried, remote, record, batch, False), fates)
+    if isinstance(settings, BlueGreen):
+        end_of_a_flip(settings, remote, record)
     record.save()
 
 

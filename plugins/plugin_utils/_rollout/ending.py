@@ -29,6 +29,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     CONTRACT,
     MAINTAIN,
     RECOVER,
+    RECOVER_SLOTS,
     ROLLBACK,
     Settings,
 )
@@ -58,6 +59,9 @@ def decide_back(settings: Settings, record: Record) -> str:
     if record.stop is None or record.strategy == RECOVER:
         record.back_batches = []
         return "nothing to take back"
+    if record.slots:
+        record.back_batches = []
+        return f"nothing goes back: {record.slots['idle' if record.slots['flipped'] else 'live']} is live"
     if record.stop.code in (LeaseLost.code, Stopped.code):
         record.back_batches = []
         return "nothing goes back: " + _WHY_NOTHING[record.stop.code]
@@ -103,6 +107,10 @@ def outcome(record: Record) -> str:
         return "failed" if still_out else "succeeded"
     if record.stop.phase == "preflight":
         return "refused"
+    if record.slots:
+        if record.slots.get("unknown"):
+            return "failed"
+        return "frozen" if record.slots["flipped"] else "rolled_back"
     if record.strategy in (MAINTAIN, RECOVER, CONTRACT):
         return "failed"  # there is no way back that could put anything right
     states = {member.state for member in record.members.values()}
@@ -142,6 +150,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "batches": record.batches,
         "back_batches": record.back_batches,
         "members": {host: _member(member, duration) for host, member in record.members.items()},
+        "slots": _slots(record),
         "stop": _stop(record),
         "migration": migrating.facts(record),
         "skipped_balancers": record.dead,
@@ -323,7 +332,50 @@ def _what_was_migrated(data: Mapping[str, Any]) -> str:
     )
 
 
+def _what_was_flipped(data: Mapping[str, Any]) -> str:
+    service, target, before, slots = data["service"], data["to_version"], data["from_version"], data["slots"]
+    live, old = slots["live"], slots["before"]
+    took = f"{data['duration_seconds']:.1f} s"
+    if data["strategy"] == RECOVER_SLOTS:
+        return f"{service}: {live} is live on every balancer, as the ledgers say."
+    if data["outcome"] == "succeeded":
+        if not data["batches"]:
+            return f"{service} is on {target} on the slot that is live, {live}; nothing was changed."
+        if data["check"]:
+            return (
+                f"{service} would go from {before or 'an unknown version'} to {target} by a flip; nothing was changed."
+            )
+        spread = slots["spread_ms"]
+        between = f", {spread:.1f} ms between the first and the last balancer" if spread else ""
+        return f"{service} went from {before or 'an unknown version'} to {target} by a flip from {old} to {live} in {took}{between}."
+    why = f"in phase {data['stop']['phase']}: {data['stop']['message']}"
+    if data["outcome"] == "frozen":
+        return f"{service} is on {target}, with {live} live; the rollout stopped after {took} {why}"
+    if data["outcome"] == "failed":
+        return f"{service}: the rollout of {target} stopped after {took} {why}"
+    return (
+        f"{service} is on {before or 'its old version'} as before, with {live} live; the rollout of {target} stopped after "
+        f"{took} {why}"
+    )
+
+
+def _slots(record: Record) -> dict[str, Any] | None:
+    slots = record.slots
+    if not slots:
+        return None
+    spread = slots["spread"]
+    return {
+        "before": slots["live"],
+        "live": slots["idle"] if slots["flipped"] else slots["live"],
+        "spread_ms": None if spread is None else round(spread * 1000, 1),
+        "left": slots.get("left", 0),
+        "cut": slots.get("cut", 0),
+    }
+
+
 def _what_changed(data: Mapping[str, Any]) -> str:
+    if data.get("slots") and data["outcome"] != "refused":
+        return _what_was_flipped(data)
     if data["strategy"] == RECOVER:
         return _what_was_recovered(data)
     if data["strategy"] == MAINTAIN:

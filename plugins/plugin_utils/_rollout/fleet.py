@@ -19,8 +19,9 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import s
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
+_OF_A_FLIP = ("route_prepare", "route_set", "route_settle", "pool_watch")
 # What a balancer lets nobody do without the lease.
-_FENCED = ("pool_drain", "pool_return", "pool_put_back", "pool_weigh", "ledger_note")
+_FENCED = ("pool_drain", "pool_return", "pool_put_back", "pool_weigh", "ledger_note", *_OF_A_FLIP)
 _NOTE_LIMIT = 10.0
 
 

@@ -88,7 +88,7 @@ def preflight(
     dead = _dead(settings, places, replies)
     seen = {name: place for name, place in places.items() if name not in dead}
     _offer_copy(settings, seen, replies)
-    pools = _pools(settings, seen, replies)
+    pools = pools_of(settings, seen, replies)
     held_out = {name: replies[name].result["held_out"] for name in seen}
     earlier = read_ledgers({name: replies[name].result["ledger"] for name in seen})
     check_resume(earlier, settings.strategy, settings.version)
@@ -99,9 +99,9 @@ def preflight(
     check_ramp(settings, pools, names)
     _every_member_is_known(pools, names, hostvars)
     if settings.strategy not in (MAINTAIN, RECOVER):
-        _releases_can_be_known(settings, infos)
+        releases_can_be_known(settings, infos)
     if settings.strategy != RECOVER:
-        _units_are_there(settings, infos)
+        units_are_there(settings, infos)
     if isinstance(settings, Rollback):
         last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
         settings = settings.to(going_back.target(infos, settings.rollback_to, last))
@@ -360,8 +360,8 @@ def member_calls(settings: Settings, hosts: Sequence[str]) -> dict[str, Call]:
     return {host: Call("member_info", params, settings.health_request_timeout) for host in hosts}
 
 
-def _pools(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> dict[str, Pool]:
-    _raise_together("balancer", {name: replies[name] for name in places})
+def pools_of(settings: Settings, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> dict[str, Pool]:
+    raise_together("balancer", {name: replies[name] for name in places})
     pools = {}
     for number, layer in enumerate(settings.layers):
         own = {
@@ -438,14 +438,14 @@ def _weights_that_differ(pools: Mapping[str, Pool], places: Mapping[str, Place])
 def _infos(replies: Mapping[str, Reply], some: bool = False) -> dict[str, dict[str, Any]]:
     """What the members say; with ``some`` one that says nothing is only told so."""
     if not some:
-        _raise_together("member", replies)
+        raise_together("member", replies)
     lost: dict[str, Any] = {"release": None, "healthy": False, "unit": None, "keeps_record": True, "staged": []}
     return {
         name: {**lost, "lost": reply.error.message} if reply.error else reply.result for name, reply in replies.items()
     }
 
 
-def _raise_together(kind: str, replies: Mapping[str, Reply]) -> None:
+def raise_together(kind: str, replies: Mapping[str, Reply]) -> None:
     """Raise one error that names every host that failed, so that one run shows them all."""
     failed = {name: reply.error for name, reply in replies.items() if reply.error is not None}
     if not failed:
@@ -497,7 +497,7 @@ def _every_member_is_known(
             )
 
 
-def _units_are_there(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
+def units_are_there(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
     lacking = [host for host, info in infos.items() if (info["unit"] or {}).get("load") == "not-found"]
     if lacking:
         raise BadInput(
@@ -506,7 +506,7 @@ def _units_are_there(settings: Settings, infos: Mapping[str, Mapping[str, Any]])
         )
 
 
-def _releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
+def releases_can_be_known(settings: Settings, infos: Mapping[str, Mapping[str, Any]]) -> None:
     """Without a record, a store or a health answer that names it, every run would upgrade everything again."""
     if method_of(settings).knows_release or settings.names_version:
         return
@@ -618,6 +618,8 @@ def summary(record: Record) -> str:
             if found
             else (f"{record.service}: no run left a member out of service.")
         )
+    if record.slots:
+        return _summary_of_slots(record)
     if not record.batches:
         return f"{record.service} is on {record.to_version} everywhere: nothing to do."
     versions = f"{record.from_version or 'unknown'} to {record.to_version}"
@@ -628,6 +630,24 @@ def summary(record: Record) -> str:
     for number, batch in enumerate(record.batches, 1):
         lines.append(f"  batch {number} of {len(record.batches)}: {', '.join(batch)}")
     lines.extend(f"  note: {note}." for note in record.notes)
+    return "\n".join(lines)
+
+
+def _summary_of_slots(record: Record) -> str:
+    live, idle = record.slots["live"], record.slots["idle"]
+    notes = [f"  note: {note}." for note in record.notes]
+    if not record.batches:
+        on = f" on {record.to_version}" if record.to_version else ""
+        return "\n".join([f"{record.service}: {live} is live{on}: nothing to flip.", *notes])
+    hosts = ", ".join(record.batches[0])
+    lines = [
+        (
+            f"{record.service}: {record.from_version or 'unknown'} to {record.to_version} by a flip from {live} to {idle}, behind "
+            f"{', '.join(record.balancers)}."
+        ),
+        f"  {idle}: {hosts}",
+        *notes,
+    ]
     return "\n".join(lines)
 
 

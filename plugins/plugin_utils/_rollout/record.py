@@ -166,6 +166,9 @@ class Record:
     last_old_at: float | None = None  # last member with the old version taken out
     last_new_at: float | None = None  # last member with the new version taken out again
     rolled: bool = False  # the batches of a ready method have begun
+    slots: dict[str, Any] = field(
+        default_factory=dict
+    )  # of blue/green: which are live and idle, and what the flip came to
     path: str = ""
     keeper: int = 0  # the process that cancels the rollout when the playbook ends too early
 

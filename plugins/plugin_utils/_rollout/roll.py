@@ -19,6 +19,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch im
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
@@ -60,7 +61,7 @@ def _run(
     batches = record.batches if direction == FORWARD else record.back_batches
     changed = False
     for number, hosts in enumerate(batches, 1):
-        phases = Phases(settings, remote, record, Batch(tuple(hosts), back=direction == BACK), check)
+        phases = phases_of(settings, remote, record, Batch(tuple(hosts), back=direction == BACK), check)
         for phase in _PHASES:
             outcome = run_phase(phases, phase)
             say(f"{name_of(direction, number, batches)}: {outcome.message}")

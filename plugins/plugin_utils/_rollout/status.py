@@ -13,12 +13,16 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import SLOTS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import Seen, overview
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import text as overview_text
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import find_places, member_calls
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import Earlier
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import route_params, which_is_live
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import BlueGreen, Settings
 
 _LIMIT = 10.0
 
@@ -70,6 +74,36 @@ def status(
     names = find_members(hosts, hostvars, pools)
     layers = {name: place.layer for name, place in places.items()}
     return overview(Seen(settings.service, layers, pools, ledgers, infos, names, troubles))
+
+
+def with_slots(
+    settings: BlueGreen, found: Mapping[str, Mapping[str, Any]], balancers: Sequence[str], remote: Remote
+) -> dict[str, Any]:
+    """Both slots' status as one, with which of them is live; ``text`` is the same for people."""
+    params = {**balancer_params(settings), **route_params(settings)}
+    replies = remote.run({name: Call("route_read", params, _LIMIT, name) for name in balancers})
+    routes = {name: reply.result for name, reply in replies.items() if reply.ok}
+    drift = [f"{name}: {reply.error}" for name, reply in replies.items() if reply.error is not None]
+    live = ""
+    try:
+        live, _repair = which_is_live(settings, routes, Earlier())
+    except RolloutError as error:
+        drift.append(str(error))
+    drift += [f"{name}: {each['trouble']}" for name, each in routes.items() if each["trouble"]]
+    # A slot without traffic may be stopped, or on another version: that is what it is for.
+    drift += list(found[live]["drift"] if live else [])
+    data = {**found[live or SLOTS[0]], "live": live, "slots": dict(found), "drift": drift, "attention": bool(drift)}
+    words = [f"{settings.service}: {live or 'nobody knows which slot'} is live."]
+    for slot, each in found.items():
+        kind = "live" if slot == live else "idle"
+        words += [
+            "",
+            f"{slot} ({kind})",
+            overview_text({**each, "drift": each["drift"] if slot == live else [], "rollouts": []}),
+        ]
+    if drift:
+        words += ["", "What needs a look:", *(f"  {each}" for each in drift)]
+    return {**data, "text": "\n".join(words)}
 
 
 def write(data: Mapping[str, Any], path: str) -> None:

@@ -101,7 +101,7 @@ def test_pools_that_differ_are_shown_and_refused() -> None:
         "lb2": read(pool(member("a"), member("b", port=8))),
     }
     with pytest.raises(Refused, match=r"not the same on every balancer:\nmember +lb1 +lb2\nb +10.0.0.1:81 +10.0.0.1:8"):
-        preflight._pools(settings(), PLACES, replies)
+        preflight.pools_of(settings(), PLACES, replies)
 
 
 def test_weights_that_differ_are_said() -> None:
