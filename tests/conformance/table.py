@@ -59,7 +59,7 @@ CASES: Mapping[int, str] = {
     35: "A flip to a pool that is not there, or has no healthy member, is refused.",
     36: "What is on disk and what runs agree; where they do not, nothing is changed.",
     37: "A weight that an algorithm would ignore, or a share that it cannot give, is refused.",
-    38: "A client stays on one side of a canary.",
+    38: "A client stays on one side: of a canary, or of a preview.",
     39: "Members at UNIX sockets and IPv6 addresses, of templates, with odd but legal names: found by name, else by address.",
     40: "Many members at once never make a command too long for the socket.",
     41: "A runtime socket over TCP is refused: it is never encrypted.",
@@ -69,11 +69,7 @@ CASES: Mapping[int, str] = {
     45: "An upgrade that succeeded and a balancer that then fails: it is tried once more, named, and nothing is rolled back blindly.",
     46: "An interface that says yes and does nothing is found out: every change is read back.",
 }
-LATER: Mapping[int, str] = {
-    34: "blue/green has no code yet",
-    35: "blue/green has no code yet",
-    38: "canary has no code yet",
-}
+LATER: Mapping[int, str] = {}
 
 
 @dataclass(frozen=True)
@@ -164,7 +160,7 @@ def page() -> str:
         ]
         where = "<br>".join(on) if on else f"**not yet**: {LATER[number]}"
         rows.append(f"| {number} | {text} | {where} | {'<br>'.join(by) or '-'} |")
-    return HEAD.format(count=len(CASES), later=len(LATER)) + "\n".join(rows) + "\n"
+    return HEAD.format(count=len(CASES)) + "\n".join(rows) + "\n"
 
 
 HEAD = """# What was tried on real balancers
@@ -172,8 +168,6 @@ HEAD = """# What was tried on real balancers
 <!-- Written by `make docs` from the markers of the tests; changes by hand are lost. -->
 
 {count} cases in which a deployment behind a balancer goes wrong easily, what must happen in each, and the tests that show it.
-{later} of them belong to parts that have no code yet.
-
 Tests in `tests/conformance` run against real balancers, in each of the versions named (`make conformance`; a shorter part of
 them in `make test`). *The lab* means whole rollouts on real hosts under load (`make integration`), behind HAProxy 2.6 unless
 the test says otherwise. *No balancer* means that a decision or a parser is tested by itself.

@@ -22,6 +22,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     PREFIX,
+    BlueGreen,
     Maintenance,
     Recovery,
     Rollback,
@@ -136,7 +137,9 @@ def test_maintenance_documents_what_it_has_beside_the_settings_of_a_rollout() ->
         assert all(part.endswith(".") for part in option["description"])
 
 
-@pytest.mark.parametrize(("point", "strategy"), [("roll_back", Rollback), ("recover", Recovery)])
+@pytest.mark.parametrize(
+    ("point", "strategy"), [("roll_back", Rollback), ("recover", Recovery), ("blue_green", BlueGreen)]
+)
 def test_a_strategy_documents_what_it_has_beside_the_settings_of_a_rollout(
     point: str, strategy: type[Settings]
 ) -> None:
@@ -153,7 +156,7 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back", "recover"))
+        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back", "recover", "blue_green"))
 
 
 def test_ansible_doc_shows_it() -> None:
