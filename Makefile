@@ -93,6 +93,9 @@ kills: setup ## The controller dies and is told to end at many moments of a roll
 migrations: setup ## Data migrations, also of a PostgreSQL under load, on the hosts of the lab
 	@ZERODROP_MIGRATIONS=all pytest -q tests/integration/test_migrations.py tests/integration/test_database.py $(ARGS)
 
+flips: setup ## Blue/green on the hosts of the lab, and its flips on every kind of balancer
+	@ZERODROP_FLIPS=1 pytest -q tests/integration/test_blue_green.py tests/conformance/test_flip.py $(ARGS)
+
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)
 

@@ -66,7 +66,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     Overview,
     Rollback,
     Settings,
-    SlotRecovery,
+    SlotOverview,
 )
 
 _PAUSE = 0.2
@@ -408,9 +408,7 @@ class ActionModule(ActionBase):
     def _status(self) -> dict[str, Any]:
         variables = self._own_variables()
         if variables.get("rollout_blue"):
-            return self._status_of_slots(
-                SlotRecovery.from_vars({**variables, "rollout_upgrade_tasks": "none"}), variables
-            )
+            return self._status_of_slots(SlotOverview.from_vars(variables), variables)
         settings = Overview.from_vars(variables)
         layers = [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers]
         hosts = hosts_of(settings.hosts, self._loader, self._vars)
@@ -424,7 +422,7 @@ class ActionModule(ActionBase):
             "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
         }
 
-    def _status_of_slots(self, slots: SlotRecovery, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def _status_of_slots(self, slots: SlotOverview, variables: Mapping[str, Any]) -> dict[str, Any]:
         balancers = hosts_of(slots.balancers, self._loader, self._vars)
         found = {}
         for slot in SLOTS:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
-from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, Preview
+from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, GREEN, Preview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
@@ -668,18 +668,17 @@ class BlueGreen(Settings):
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         settings = super().from_vars(variables)
-        stem = settings.pool or settings.service
         return replace(
             settings,
-            pool=stem,
-            blue_pool=settings.blue_pool or f"{stem}_blue",
-            green_pool=settings.green_pool or f"{stem}_green",
+            pool=settings.pool or settings.service,
+            blue_pool=settings.pool_in(BLUE),
+            green_pool=settings.pool_in(GREEN),
         )
 
     def _check_together(self) -> None:
         super()._check_together()
-        if self.blue_pool and self.blue_pool == self.green_pool:
-            raise BadInput(f"rollout_blue_pool and rollout_green_pool are both {self.blue_pool!r}.")
+        if self.pool_in(BLUE) == self.pool_in(GREEN):
+            raise BadInput(f"rollout_blue_pool and rollout_green_pool are both {self.pool_in(BLUE)!r}.")
         if self.preview_command and not self.preview:
             raise BadInput(
                 "rollout_preview_command is set, and rollout_preview does not say how the idle slot is reached."
@@ -694,7 +693,7 @@ class BlueGreen(Settings):
         return self.blue if slot == BLUE else self.green
 
     def pool_in(self, slot: str) -> str:
-        return self.blue_pool if slot == BLUE else self.green_pool
+        return (self.blue_pool if slot == BLUE else self.green_pool) or f"{self.pool or self.service}_{slot}"
 
     def for_slot(self, slot: str) -> Self:
         """The settings as they are in one slot."""
@@ -738,6 +737,20 @@ class SlotRecovery(BlueGreen):
 
     def _check_method(self) -> None:
         _needs_what_is_there(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotOverview(BlueGreen):
+    """The same for who only looks."""
+
+    version: str = setting(text, "")
+
+    def _check_method(self) -> None:
+        """How a release would be installed does not matter here."""
+
+    @property
+    def method(self) -> str:
+        return self.upgrade_method or "tasks"
 
 
 _LISTED = (Settings, Maintenance, Rollback, Recovery, BlueGreen, FlipBack, SlotRecovery, Contract)

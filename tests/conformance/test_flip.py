@@ -37,6 +37,7 @@ class Site:
     def __init__(
         self, balancer: Balancer, apps: Mapping[str, App], mode: str = "flags", preview: str = PREVIEW
     ) -> None:
+        needs(balancer, "route")
         self.balancer, self.port = balancer, free_port()
         self.blue, self.green = (
             PoolSpec(f"shop_{slot}", [(name, apps[name].port) for name in names])
@@ -89,17 +90,13 @@ class Site:
         return Slow(self.port, 0, headers).wait()
 
 
-def _site(balancer: Balancer, apps: Mapping[str, App]) -> Site:
-    needs(balancer, "route")
-    return Site(balancer, apps)
-
-
 @pytest.mark.case(34)
 @pytest.mark.parametrize("keep_alive", [True, False], ids=["kept", "closing"])
 def test_flips_lose_nothing_and_nobody_is_in_between(
     balancer: Balancer, apps: dict[str, App], keep_alive: bool
 ) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     load = Load(site.port)
     seen: list[float] = []
     with load.running(clients=12, keep_alive=keep_alive):
@@ -122,7 +119,8 @@ def test_flips_lose_nothing_and_nobody_is_in_between(
 
 @pytest.mark.case(36)
 def test_the_disk_and_what_runs_say_the_same_after_a_reload(balancer: Balancer, apps: dict[str, App]) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     site.flip("green")
     before = balancer.driver().identity()
     balancer.reload()
@@ -133,7 +131,8 @@ def test_the_disk_and_what_runs_say_the_same_after_a_reload(balancer: Balancer, 
 
 @pytest.mark.case(38)
 def test_a_preview_reaches_the_idle_slot_and_only_that(balancer: Balancer, apps: dict[str, App]) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     preview = {"X-Preview": "s3cret"}
     for slot, live, idle in (("blue", {"s1", "s2"}, {"s3", "s4"}), ("green", {"s3", "s4"}, {"s1", "s2"})):
         site.flip(slot)
@@ -144,7 +143,8 @@ def test_a_preview_reaches_the_idle_slot_and_only_that(balancer: Balancer, apps:
 
 @pytest.mark.case(35)
 def test_a_flip_to_a_pool_that_cannot_serve_is_refused(balancer: Balancer, apps: dict[str, App]) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     with pytest.raises(UnknownPool):
         site.run("pool_route", slot="green", green_pool="shop_gren", preview="")
     if "checks" not in balancer.lacks:
@@ -157,7 +157,8 @@ def test_a_flip_to_a_pool_that_cannot_serve_is_refused(balancer: Balancer, apps:
 
 
 def test_check_mode_changes_nothing_and_shows_what_would(balancer: Balancer, apps: dict[str, App]) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     would = site.run("pool_route", check=True, slot="green")
     assert would["changed"]
     assert would["diff"] == {"before": "live: blue\n", "after": "live: green\n"}
@@ -166,7 +167,8 @@ def test_check_mode_changes_nothing_and_shows_what_would(balancer: Balancer, app
 
 
 def test_a_slot_that_is_live_already_may_be_asked_for_again(balancer: Balancer, apps: dict[str, App]) -> None:
-    site = _site(balancer, apps)
+    needs(balancer, "route")
+    site = Site(balancer, apps)
     site.flip("green")
     # Both live and wanted differ from what was expected only where a third slot is; so the same is asked for here.
     found = site.run("route_prepare", to="green", expect="blue")

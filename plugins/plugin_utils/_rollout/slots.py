@@ -183,23 +183,23 @@ def _look(
     calls: dict[str, Call] = {}
     for name in places:
         route = {**balancer_params(settings), **route_params(settings), "rights": True}
-        calls[f"{name} route"] = Call("route_read", route, _LIMIT, name)
+        calls[name] = Call("route_read", route, _LIMIT, name)
         for slot in SLOTS:
             params = {**balancer_params(settings.for_slot(slot)), "rights": slot == BLUE}
-            calls[f"{name} {slot}"] = Call("pool_read", params, _LIMIT, name)
+            calls[f"{name} ({settings.pool_in(slot)})"] = Call("pool_read", params, _LIMIT, name)
     for slot in SLOTS:
         calls.update(preflight.member_calls(settings.for_slot(slot), hosts[slot]))
     replies = remote.run(calls, check)
     # A retired slot need not answer: only what cannot be reached at all is an error.
-    routes = {name: replies[f"{name} route"] for name in places}
+    routes = {name: replies[name] for name in places}
     preflight.raise_together("balancer", routes)
     pools = {}
     for slot in SLOTS:
-        own = {name: replies[f"{name} {slot}"] for name in places}
+        own = {name: replies[f"{name} ({settings.pool_in(slot)})"] for name in places}
         pools[slot] = preflight.pools_of(settings.for_slot(slot), places, own)
     infos = {host: replies[host] for slot in SLOTS for host in hosts[slot]}
     preflight.raise_together("member", infos)
-    idle = {name: replies[f"{name} {BLUE}"] for name in places}
+    idle = {name: replies[f"{name} ({settings.blue_pool})"] for name in places}
     return _Seen(
         {name: reply.result for name, reply in routes.items()},
         pools,
