@@ -683,6 +683,11 @@ class BlueGreen(Settings):
             raise BadInput(
                 "rollout_preview_command is set, and rollout_preview does not say how the idle slot is reached."
             )
+        if self.steps and self.strategy == BLUE_GREEN:
+            raise BadInput(
+                f"rollout_{min(self.steps)} is set, and blue/green runs no step of a data migration yet.",
+                "Run the migration with the playbook zerodrop.rollout.rolling, or leave it out.",
+            )
         if self.dead_balancer == "skip":
             raise BadInput(
                 "rollout_dead_balancer is skip: a balancer that is skipped in a flip would go on with the old slot.",

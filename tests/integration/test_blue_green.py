@@ -55,7 +55,7 @@ class Slots:
         found = set()
         for host in self.rig.lab.balancers:
             if self.rig.lab.generation(host).name.startswith("haproxy"):
-                                said = ask(self.rig.root(host), "show map /etc/haproxy/zerodrop/shop.map")
+                said = ask(self.rig.root(host), "show map /etc/haproxy/zerodrop/shop.map")
                 found |= {line.split()[2] for line in said.splitlines() if " live " in line}
                 text = (self.rig.root(host) / "etc/haproxy/zerodrop/shop.map").read_text(encoding="utf-8")
                 found |= {line.split()[1] for line in text.splitlines() if line.startswith("live ")}
@@ -89,7 +89,7 @@ def slots(two_slots: lab.Lab, tmp_path: Path) -> Iterator[Slots]:
 
 def flip_by_hand(rig: Rig, host: lab.Host, slot: str) -> None:
     """As an operator does who knows the map."""
-        other = {"blue": "green", "green": "blue"}[slot]
+    other = {"blue": "green", "green": "blue"}[slot]
     root, file = rig.root(host), "/etc/haproxy/zerodrop/shop.map"
     (root / file.lstrip("/")).write_text(f"live shop_{slot}\nidle shop_{other}\n", encoding="utf-8")
     ask(root, f"set map {file} live shop_{slot}")

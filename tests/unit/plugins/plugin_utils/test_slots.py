@@ -341,6 +341,7 @@ def test_the_live_slot_on_two_versions_is_refused(remote: FakeRemote, tmp_path: 
         ({"rollout_preview": "nothing"}, "is not a preview"),
         ({"rollout_preview_command": "true"}, "rollout_preview does not say"),
         ({"rollout_preview": "host:a", "rollout_preview_command": "'"}, "cannot be split"),
+        ({"rollout_expand": "expand.yml"}, "blue/green runs no step of a data migration"),
         ({"rollout_dead_balancer": "skip"}, "rollout_dead_balancer is skip"),
         ({"rollout_pools": [{"balancers": "lb", "pool": "shop"}]}, "rollout_balancers and rollout_pools"),
         ({"rollout_blue_settings": {"batches": 1}}, "no slot can have of its own"),
