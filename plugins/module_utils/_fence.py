@@ -40,6 +40,7 @@ _CHANGES = (
     "exchange",
     "save",
     "set_route",
+    "prepare_route",
 )
 
 

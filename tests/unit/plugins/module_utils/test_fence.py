@@ -20,6 +20,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operation
 from tests.unit.plugins.module_utils.test_pool_operations import FakeClock, FakeDriver, run
 
 LOOKS = {
+    "route",
+    "check_route",
     "from_params",
     "capabilities",
     "check_rights",
