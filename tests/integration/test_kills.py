@@ -70,7 +70,7 @@ KINDS = {
         nginx_description("1.22", prefix=f"k{os.getpid()}-n"),
         {**_NGINX, "rollout_nginx_mode": "reload"},
         idle_a_reload=IDLE_A_RELOAD,
-        times={KILL: KILLS or 1, TERM: KILLS},
+        times={KILL: KILLS or 1, TERM: KILLS, POWER: _FEW},
     ),
     "nginx by links": Kind(
         nginx_description("1.22", prefix=f"k{os.getpid()}-l", nginx_links=True, upstream_keepalive=8),
