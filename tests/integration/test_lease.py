@@ -95,7 +95,7 @@ def test_two_controllers_at_once(three: Rig) -> None:
     with three.watch() as watch:
         for number in range(ROUNDS if ALL_ROUNDS else 1):
             version = f"{2 + number % 2}.{number}"
-            chosen = settings(three, **three.archive(version))
+            chosen = settings(three, **three.archive(version, start_delay=0.5))
             with ThreadPoolExecutor(2) as pool:
                 runs = list(pool.map(lambda rig, chosen=chosen: rig.rollout(chosen), rigs))
             good = [run for run in runs if run.rc == 0]
