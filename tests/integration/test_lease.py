@@ -308,20 +308,6 @@ def test_a_ledger_that_cannot_be_used_is_refused_and_left(three: Rig) -> None:
     assert three.rollout(settings(three)).rc == 0
 
 
-@ALL
-def test_without_systemd_a_run_says_what_it_does_without(three: Rig) -> None:
-    before = three.snapshot()
-    _in(three, "lb2", "mount", "-t", "tmpfs", "none", "/run/systemd")
-    try:
-        run = three.rollout(settings(three), options=["--check"])
-    finally:
-        _in(three, "lb2", "umount", "/run/systemd")
-    assert run.rc == 0, str(run)
-    assert "lb2 puts nothing back by itself if this run dies, since it does not run systemd" in run.text
-    assert "lb1 puts nothing back" not in run.text
-    assert three.snapshot() == before
-
-
 def test_a_full_or_read_only_disk_is_refused(three: Rig) -> None:
     before = three.snapshot()
     folder = "/var/lib/zerodrop"
