@@ -38,8 +38,8 @@ HIDDEN = "unlogged"  # failures that stand in no log: on a reused connection, or
 COUNTED = "counted"  # failures that counters tell, of whatever kind
 
 BLIND = (
-    "HAProxy's counters miss failures on reused connections, tell no kinds of failures and no latency: "
-    "set rollout_access_log for those"
+    "HAProxy's counters miss answers that were cut and failures on reused connections while clients go away, tell no kinds of "
+    "failures and no latency: set rollout_access_log for those"
 )
 _TELLING = 100  # requests by the counters from which on a log that has less than half of them is not the whole log
 

@@ -76,7 +76,10 @@ class Tally:
     def see(self, now: Total) -> tuple[int, int]:
         """Requests and failures since the last look."""
         failed = now.failed_answers - self._base.failed_answers
-        failed += max(self._missing(now), now.failed - self._base.failed)
+        # What HAProxy calls errors are those without an answer again, from 2.8 on twice, and answers that were cut.
+        without_answer = now.without_answer > self._base.without_answer or self._last > self._base.without_answer
+        missing = self._missing(now)
+        failed += missing if without_answer else now.failed - self._base.failed
         requests = max(self._told[0], now.finished - self._base.finished)
         new_requests = requests - self._told[0]
         # What failed is a request; one whose failure shows before its end is told with the next.

@@ -11,14 +11,14 @@ has the polls gets the same verdict.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.judge import Decision, Judge
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.past import Archive, present
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.polls import read_polls
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.polls import Poll, read_polls
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.sentence import result
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings import ERRORS, VerdictSettings
 
@@ -30,8 +30,8 @@ def verdict(params: Mapping[str, Any]) -> dict[str, Any]:
     return result(judge_of(params))
 
 
-def judge_of(params: Mapping[str, Any]) -> Judge:
-    """The judge when it has seen all polls."""
+def judge_of(params: Mapping[str, Any], watch: Callable[[Judge, Poll, bool], None] | None = None) -> Judge:
+    """The judge when it has seen all polls; ``watch`` is told of each, and whether it counted."""
     known = {each.name for each in fields(VerdictSettings)} | {"polls", "history"}
     unknown = sorted(set(map(str, params)) - known)
     if unknown:
@@ -43,5 +43,8 @@ def judge_of(params: Mapping[str, Any]) -> Judge:
     measured = [ERRORS, *(name for name, there in present(polls).items() if there)]
     judge = Judge(settings, measured, Archive(history, canaries))
     for poll in polls:
+        before = judge.counted
         judge.see(poll)
+        if watch is not None:
+            watch(judge, poll, judge.counted > before)
     return judge
