@@ -53,6 +53,7 @@ OPERATIONS: Mapping[str, str] = {
     "member_sockets": "_member_sockets",
     "access_log_read": "_access_log.read",
     "observe": "_observation.observe",
+    "unit_restarts": "_observation.restarts",
     "nginx_links": "_nginx_links",
 }
 

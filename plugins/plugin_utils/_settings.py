@@ -154,6 +154,17 @@ def files(value: Any, name: str) -> tuple[str, ...]:
     return tuple(_names.absolute_path(text(item, name), name) for item in found)
 
 
+def argv(value: Any, name: str) -> tuple[str, ...]:
+    """A program and its arguments. One text with blanks in it would be for a shell, and there is none."""
+    found = tuple(text(item, name) for item in items(value, name)) if value not in ([], "", None) else ()
+    if found and ((not isinstance(value, (list, tuple)) and not str(value).strip().startswith("[")) or not found[0]):
+        raise BadInput(
+            f"{name} must be a list of a program and its arguments, such as [/usr/local/bin/counts, --pool, shop], "
+            f"got {value!r}."
+        )
+    return found
+
+
 def log_format(value: Any, name: str) -> str:
     """An nginx log format, with all that is read of it."""
     result = text(value, name)
@@ -254,7 +265,9 @@ class Settings:
     nginx_leaving_wait: float = setting(number(0, 86400), 30.0)
     access_log: tuple[str, ...] = setting(files, ())
     access_log_format: str = setting(log_format, "")
-    canary_source: str = setting(choice("auto", "log", "counters"), "auto")
+    canary_source: str = setting(choice("auto", "log", "counters", "command"), "auto")
+    canary_command: tuple[str, ...] = setting(argv, ())
+    canary_restarts: bool = setting(boolean, True)
     pools: tuple[dict[str, Any], ...] = setting(pools, ())
     dead_balancer: str = setting(choice("fail", "skip"), "fail")
 
@@ -437,6 +450,12 @@ class Settings:
                 raise BadInput(
                     f"rollout_{name} is set without rollout_expand: there is nothing that it could take back."
                 )
+        if (self.canary_source == "command") != bool(self.canary_command):
+            raise BadInput(
+                f"rollout_canary_source is {self.canary_source}, and rollout_canary_command is "
+                f"{'set' if self.canary_command else 'not'}.",
+                "Set both to count with a command of yours, or neither.",
+            )
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
 

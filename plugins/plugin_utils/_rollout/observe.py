@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed import Tale, added_up
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed_command import ask_command, since, totals_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
@@ -54,27 +55,72 @@ class Observer:
         return self._fleet.layers[-1]
 
     def begin(self) -> Cursor:
-        """Where the first poll begins. Raises what keeps a balancer from being observed, before anything is judged."""
+        """Where the first poll begins. Raises what keeps a source from being read, before anything is judged."""
+        if self._settings.canary_source == "command":
+            return {"totals": self._printed(), "restarts": self._restarts({})[0]}
         replies = self._fleet.ask({place: self._call(place, None) for place in self._places})
         for place, reply in replies.items():
             if reply.error is not None:
                 reply.error.message = f"{place}: {reply.error.message}"
                 raise reply.error
-        return {"places": {place: reply.result["cursor"] for place, reply in replies.items()}}
+        places = {place: reply.result["cursor"] for place, reply in replies.items()}
+        return {"places": places, "restarts": self._restarts({})[0]}
 
     def poll(self, at: float, cursor: Mapping[str, Any]) -> Observation:
         """What happened since; ``at`` is now, in seconds since any moment that all polls share."""
-        known = cursor.get("places")
+        of = "totals" if self._settings.canary_source == "command" else "places"
+        known = cursor.get(of)
         if not isinstance(known, Mapping) or not known:
             raise BadInput(f"A cursor must be what begin or an earlier poll returned, got {cursor!r}.")
-        replies = self._fleet.ask({place: self._call(place, known[place]) for place in known})
-        tales = {place: self._tale(place, reply) for place, reply in replies.items()}
+        tales, now = self._by_command(known) if of == "totals" else self._by_balancers(known)
+        restarts, rows, notes = self._restarts(cursor.get("restarts") or {})
         seen = added_up(at, self._arms, tales)
+        for member in seen.poll["members"]:
+            member.update(rows.get(member["name"], {}))
+        return Observation(seen.poll, {of: now, "restarts": restarts}, (*seen.notes, *notes), seen.dropped, seen.kinds)
+
+    def _by_balancers(self, known: Mapping[str, Any]) -> tuple[dict[str, Tale | RolloutError], dict[str, Any]]:
+        replies = self._fleet.ask({place: self._call(place, known[place]) for place in known})
         places = {
             place: known[place] if reply.error is not None else reply.result["cursor"]
             for place, reply in replies.items()
         }
-        return Observation(seen.poll, {"places": places}, seen.notes, seen.dropped, seen.kinds)
+        return {place: self._tale(place, reply) for place, reply in replies.items()}, places
+
+    def _by_command(self, known: Mapping[str, Any]) -> tuple[dict[str, Tale | RolloutError], dict[str, Any]]:
+        try:
+            now = self._printed()
+        except RolloutError as error:
+            return {"rollout_canary_command": error}, dict(known)
+        return {"rollout_canary_command": since(dict(known), now)}, now
+
+    def _printed(self) -> dict[str, Any]:
+        return totals_of(ask_command(self._settings.canary_command, LIMIT), list(self._arms))
+
+    def _restarts(self, known: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]], list[str]]:
+        """Where systemd's counts are, what is new of each member, and what is to be said; nothing unless all tell."""
+        if not self._settings.canary_restarts:
+            return {}, {}, []
+        calls = {
+            f"{host}'s unit": Call(
+                "unit_restarts", {"unit": self._settings.unit, "cursor": known.get(host)}, LIMIT, host
+            )
+            for host in self._arms
+        }
+        replies = dict(zip(self._arms, self._fleet.ask(calls).values(), strict=True))
+        silent = [host for host, reply in replies.items() if reply.error is not None]
+        cursors = {
+            host: known.get(host) if reply.error is not None else reply.result["cursor"]
+            for host, reply in replies.items()
+        }
+        if silent:
+            why = replies[silent[0]].error
+            return cursors, {}, [f"restarts are not seen: {', '.join(silent)} ({why})"]
+        rows = {
+            host: {"restarts": reply.result["restarts"], "host_seconds": reply.result["seconds"]}
+            for host, reply in replies.items()
+        }
+        return cursors, rows, []
 
     def _call(self, place: str, cursor: Any) -> Call:
         members = self._fleet.record.members
