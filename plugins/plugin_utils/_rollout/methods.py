@@ -20,11 +20,20 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import staging
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.going_back import refuse_without
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import RECOVER, ROLLBACK, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    FLIP_BACK,
+    RECOVER,
+    RECOVER_SLOTS,
+    ROLLBACK,
+    Settings,
+)
 
 RESTART_LIMIT = 60.0
 _INSTALL_LIMIT = 600.0
 _LOCK_LIMIT = 60.0
+
+# What they install is kept on the members.
+_WITHOUT_A_SOURCE = (ROLLBACK, RECOVER, FLIP_BACK, RECOVER_SLOTS)
 
 Infos = Mapping[str, Mapping[str, Any]]  # what ``member_info`` said, by host
 
@@ -68,7 +77,7 @@ class Archive(Method):
     knows_release = True
 
     def source(self, settings: Settings, folders: Sequence[str]) -> str:
-        return "" if settings.strategy in (ROLLBACK, RECOVER) else staging.find_archive(settings, folders)
+        return "" if settings.strategy in _WITHOUT_A_SOURCE else staging.find_archive(settings, folders)
 
     def look(self, settings: Settings) -> dict[str, Any]:
         return {"base": settings.base, "unit": settings.unit}
@@ -87,7 +96,7 @@ class Archive(Method):
                     )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
-        if settings.strategy in (ROLLBACK, RECOVER):
+        if settings.strategy in _WITHOUT_A_SOURCE:
             return []
         wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
         return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
@@ -140,7 +149,7 @@ class Package(Method):
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
         # The present version as well: staging keeps it, or says that there is no way back.
-        if settings.strategy == RECOVER:
+        if settings.strategy in (RECOVER, RECOVER_SLOTS):
             return []
         return [host for batch in plan.batches for host in batch]
 
@@ -207,7 +216,7 @@ class Container(Method):
         return f"{settings.container_image}@{known}" if known else ""
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
-        if settings.strategy == RECOVER:
+        if settings.strategy in (RECOVER, RECOVER_SLOTS):
             return []
         return [host for batch in plan.batches for host in batch]  # the present image must be there as well
 

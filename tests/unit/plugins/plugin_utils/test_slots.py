@@ -24,6 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admi
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, outside
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip, end_of_a_flip
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import SlotPhases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import plan_slots
@@ -200,6 +201,19 @@ def test_the_way_back_installs_nothing_where_the_old_slot_is_warm(remote: FakeRe
     assert record.stop is None
     assert live(remote) == {"blue"}
     assert "package_switch" not in {operation for _host, operation in remote.calls}
+
+
+@pytest.mark.parametrize("strategy", ["flip_back", "recover_slots"])
+def test_the_way_back_needs_no_archive(strategy: str) -> None:
+    settings = settings_of(
+        strategy,
+        rollout_version="",
+        rollout_upgrade_method="archive",
+        rollout_package_name="",
+        rollout_archive_src="gone.tgz",
+        rollout_archive_checksum="sha256:" + "0" * 64,
+    )
+    assert method_of(settings).source(settings, ["/nowhere"]) == ""
 
 
 def test_the_way_back_installs_the_old_release_where_it_is_gone(remote: FakeRemote, tmp_path: Path) -> None:
