@@ -668,6 +668,27 @@ def test_without_a_view_and_in_check_mode_nobody_is_asked(driver: FakeDriver, an
     assert driver.calls == []
 
 
+@pytest.mark.parametrize("when", ["auto", "always", "never"])
+def test_by_hand_the_balancer_asks_too(driver: FakeDriver, answers: dict[str, str], when: str) -> None:
+    driver.set("s1", admin=Admin.OUT, health=Health.UNCHECKED)
+    answers["s1"] = "connection refused"
+    params = {"members": ["s1"], "state": "ready", "health": {"url": "http://x/"}, "health_from_balancer": when}
+    if when == "never":
+        run("pool_member", driver, **params)
+        assert driver.members["s1"].admin is Admin.READY
+        return
+    with pytest.raises(Unhealthy, match="connection refused"):
+        run("pool_member", driver, **params)
+    assert driver.members["s1"].admin is Admin.OUT
+
+
+@pytest.mark.parametrize("more", [{"health": {}}, {"health": "http://x/"}, {"health_from_balancer": "sometimes"}])
+def test_what_the_balancer_is_to_ask_is_checked(driver: FakeDriver, more: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match="health"):
+        run("pool_member", driver, members=["s1"], state="ready", **more)
+    assert not driver.calls
+
+
 def settings(**values: tuple[str, int]) -> dict[str, dict[str, Any]]:
     return {name: {"admin": admin, "weight": weight} for name, (admin, weight) in values.items()}
 
