@@ -672,7 +672,12 @@ def test_without_a_view_and_in_check_mode_nobody_is_asked(driver: FakeDriver, an
 def test_by_hand_the_balancer_asks_too(driver: FakeDriver, answers: dict[str, str], when: str) -> None:
     driver.set("s1", admin=Admin.OUT, health=Health.UNCHECKED)
     answers["s1"] = "connection refused"
-    params: dict[str, Any] = {"members": ["s1"], "state": "ready", "health": {"url": "http://x/"}, "health_from_balancer": when}
+    params: dict[str, Any] = {
+        "members": ["s1"],
+        "state": "ready",
+        "health": {"url": "http://x/"},
+        "health_from_balancer": when,
+    }
     if when == "never":
         run("pool_member", driver, **params)
         assert driver.members["s1"].admin is Admin.READY
