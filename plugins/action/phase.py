@@ -134,10 +134,13 @@ class ActionModule(ActionBase):
             first = migrating.to_run_before(settings, record)
             if first or not settings.ready_method or not record.batches:
                 words = f"\n  first, on {record.migrate_on}: {', '.join(first)}" if first else ""
+                if not first and not record.batches:
+                    plan["end"] = self._end_of(settings, remote, record, plan)
                 return {"changed": bool(record.slots.get("repaired")), "msg": summary + words, "plan": plan}
             self._display.display(summary)
             with record.at_work():
                 changed = self._roll(settings, remote, record, source)
+                plan["end"] = self._end_of(settings, remote, record, plan)
         return self._rolled(record, changed, plan)
 
     def _roll_on(self) -> dict[str, Any]:
@@ -487,18 +490,33 @@ class ActionModule(ActionBase):
         if not facts.get("path"):
             message = facts.get("refused", "the rollout never began")
             return {"msg": message, "outcome": "refused", "sentence": message}
+        if facts.get("end"):
+            return dict(facts["end"])
         record = Record.load(facts["path"])
-        if record.stop is not None and record.stop.phase == "preflight":
+        settings = _settings_of(record, facts) if "settings" in facts else None
+        return self._ended(settings, self._remote, record)
+
+    def _end_of(self, settings: Settings, remote: Remote, record: Record, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """End it over the connections that are open, for the report to say; empty where more comes before the report."""
+        if plan["migrate"] or plan["slots"]:
+            return {}
+        try:
+            return self._ended(settings, remote, record)
+        except Exception:  # whatever it is, the report tries again
+            self._display.vvv(traceback.format_exc())
+            return {}
+
+    def _ended(self, settings: Settings | None, remote: Remote, record: Record) -> dict[str, Any]:
+        """The report is written, every ledger knows how it ended, and nothing of the run is left."""
+        if settings is None or (record.stop is not None and record.stop.phase == "preflight"):
             end_witness(record)
             data = ending.refusal_report(record)
-            if record.lease is not None:
-                settings = STRATEGIES[record.strategy].from_vars(facts["settings"])
-                ending.tell_ledgers(Fleet(settings, self._remote, record, self._check), data)
+            if settings is not None and record.lease is not None:
+                ending.tell_ledgers(Fleet(settings, remote, record, self._check), data)
             message, data, path = _written(record, data)
         else:
-            settings = _settings_of(record, facts)
-            Fleet(settings, self._remote, record, self._check).revive()
-            message, data, path = _close(settings, self._remote, record)
+            Fleet(settings, remote, record, self._check).revive()
+            message, data, path = _close(settings, remote, record)
         if record.keeper:
             _keeper.end(record.keeper)
         stats = {f"rollout_{name}": data[name] for name in ending.STATS}

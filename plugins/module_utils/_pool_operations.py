@@ -18,10 +18,7 @@ from dataclasses import replace
 from typing import Any, Callable, TypeVar
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _params, _switch
-from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
-from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
-from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx_links import NginxLinksDriver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
     LeaseHeld,
@@ -50,11 +47,32 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import outcome, plain
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
 
+
+def _haproxy(params: Mapping[str, Any], clock: Clock) -> Driver:
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.haproxy import HAProxyDriver
+
+    return HAProxyDriver.from_params(params, clock)
+
+
+def _nginx(params: Mapping[str, Any], clock: Clock) -> Driver:
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.nginx_links import NginxLinksDriver
+
+    return NginxLinksDriver.from_params(params, clock)
+
+
+def _apache(params: Mapping[str, Any], clock: Clock) -> Driver:
+    from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.apache import ApacheDriver
+
+    return ApacheDriver.from_params(params, clock)
+
+
+# Each imports its driver when it is asked for: a balancer has no use for the code of the other kinds.
 DRIVERS: Mapping[str, Callable[[Mapping[str, Any], Clock], Driver]] = {
-    HAProxyDriver.kind: HAProxyDriver.from_params,
-    NginxLinksDriver.kind: NginxLinksDriver.from_params,
-    ApacheDriver.kind: ApacheDriver.from_params,
+    "haproxy": _haproxy,
+    "nginx": _nginx,
+    "apache": _apache,
 }
+_DEFAULT = "haproxy"
 
 _Kind = TypeVar("_Kind", bound=Work)
 
@@ -261,7 +279,7 @@ def _return_to_marks(
 
 
 def open_driver(params: Mapping[str, Any], clock: Clock) -> Driver:
-    kind = params.get("driver") or HAProxyDriver.kind
+    kind = params.get("driver") or _DEFAULT
     if kind not in DRIVERS:
         raise BadInput(f"There is no driver {kind!r}.", f"There is {', '.join(DRIVERS)}.")
     return DRIVERS[kind](params, clock)

@@ -97,6 +97,7 @@ class Remote:
         self._lasting = lasting
         self._grace = grace
         self._sessions: dict[str, Session] = {}
+        self._prepared: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Remote:
         return self
@@ -240,7 +241,12 @@ class Remote:
             ) from error
 
     def _prepare(self, host: str) -> dict[str, Any]:
-        """Everything about a host that its connection may ask for, rendered."""
+        """Everything about a host that its connection may ask for, rendered once: it takes milliseconds for each host."""
+        if host not in self._prepared:
+            self._prepared[host] = self._render(host)
+        return self._prepared[host]
+
+    def _render(self, host: str) -> dict[str, Any]:
         if host not in self._hostvars:
             return {"inventory_hostname": host, "__missing": True}
         hostvars = self._hostvars[host]

@@ -266,15 +266,18 @@ class Renewal:
         self._open = open_remote
         self._now = now
         self._remote: Remote | None = None
-        self._due = 0.0
+        self._due: float | None = None  # None until there is a lease, which is fresh then
 
     def __call__(self) -> None:
-        if self._now() < self._due:
+        if self._due is not None and self._now() < self._due:
             return
         lease = Record.load(self._path).lease
         if lease is None:
             return
         seconds = float(lease.request["seconds"])
+        if self._due is None:
+            self._due = self._now() + seconds / 4
+            return
         limit = min(2.0, seconds / 8)
         self._remote = self._remote or self._open(limit)
         params = {"service": lease.request["service"], "lease": {"number": lease.number, "holder": lease.holder}}
