@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills migrations molecule test core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills migrations molecule test test-without-hosts test-on-hosts core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -100,8 +100,17 @@ molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)
 
 # A balancer's versions between its oldest and its newest take as long again: `make conformance` runs them.
-test: lint sanity core-2.21 setup ## Everything, the quick checks first; each balancer in its oldest and newest version
-	@ZERODROP_GENERATIONS=share pytest -q
+# Tests on hosts wait most of their time, so all that needs none runs beside them. Not sanity beside sanity: both cores
+# share the environments that ansible-test makes.
+test: lint setup setup-2.21 ## Everything; each balancer in its oldest and newest version
+	@ZERODROP_GENERATIONS=share scripts/beside 'exec $(MAKE) test-without-hosts' 'exec $(MAKE) test-on-hosts'
+
+test-without-hosts: setup-python
+	@nice -n 10 $(MAKE) sanity core-2.21 unit
+	@pytest -q tests/conformance
+
+test-on-hosts: setup
+	@pytest -q tests/lab tests/integration tests/molecule
 
 core-2.21: setup-2.21
 	@if [ -x .venv-2.21/bin/pytest ]; then $(MAKE) CORE=2.21 sanity quick; fi
