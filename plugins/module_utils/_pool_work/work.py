@@ -21,7 +21,9 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.words import outcome, words_for
 
-_SHARE_OF_A_CORE = 0.04  # that waiting may use
+# What waiting may use of a processor: a little at once, since most waits are over soon, and then a share of one core.
+_SECONDS_AT_ONCE = 0.1
+_SHARE_OF_A_CORE = 0.04
 _SLOWEST_SAMPLE = 1.0
 
 
@@ -32,6 +34,7 @@ class Work:
         self.pool = pool
         self.clock = clock
         self.driver = driver
+        self._began = clock.now()
         self._used = clock.cpu()
 
     def read(self, names: Sequence[str]) -> Pool:
@@ -97,9 +100,9 @@ class Work:
 
     def rest(self, interval: float) -> None:
         """Wait for the next sample, longer where sampling itself is expensive (thousands of members)."""
-        used = self.clock.cpu()
-        cost, self._used = used - self._used, used
-        self.pause(min(max(interval, cost / _SHARE_OF_A_CORE), max(interval, _SLOWEST_SAMPLE)))
+        used = self.clock.cpu() - self._used - _SECONDS_AT_ONCE
+        due = used / _SHARE_OF_A_CORE - (self.clock.now() - self._began)
+        self.pause(min(max(interval, due), max(interval, _SLOWEST_SAMPLE)))
 
     def pause(self, seconds: float) -> None:
         """Wait; raises ``Unreachable`` when whoever asked for this work is gone, so that it undoes what it can."""
