@@ -29,6 +29,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
     migration,
     overview,
     preflight,
+    switch,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
@@ -274,7 +275,13 @@ class ActionModule(ActionBase):
             )
 
         tasks = self._step_tasks(settings)
-        record = look()
+        # The hosts take longer to answer than this does; it has to be over before anything forks.
+        making = threading.Thread(target=switch.program)
+        making.start()
+        try:
+            record = look()
+        finally:
+            making.join()
         preflight.make_folder(settings, record)
         if (record.batches or record.unended or migrating.rows(settings, record)) and not self._check:
             record = self._begin(settings, remote, record, look)

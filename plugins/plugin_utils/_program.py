@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import threading
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,11 +33,14 @@ _IMPORT_FROM_PACKAGE = re.compile(
 # What the interpreter is started with: read a counted block, run it; the rest of standard input is for the block.
 BOOT = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.readline()))))"
 
+# Dozens of hosts are asked at once, and it takes tens of milliseconds to put a program together.
+_ONE_AT_A_TIME = threading.Lock()
+
 # Marks the answer's line, since a login shell may print a banner before it.
 MARK = "zerodrop-answer:"
 
 _MAIN = '''
-import json, sys
+import json, os, sys
 from importlib.machinery import ModuleSpec  # importlib.abc would load a dozen modules, for longer than the work takes
 
 class _Sources:
@@ -68,22 +72,33 @@ for line in sys.stdin.buffer:
                             "hint": "This is a bug; please report it.", "facts": {"traceback": traceback.format_exc()}}}
     sys.stdout.write("\\n" + MARK + json.dumps(answer) + "\\n")
     sys.stdout.flush()
+os._exit(0)  # nothing is left to be done, and taking an interpreter down in order takes longer than many an operation
 '''
 
 
-@functools.cache
 def _sources(operation: str) -> Mapping[str, str]:
     """The modules that an operation needs, by their full names."""
+    with _ONE_AT_A_TIME:
+        return _sources_with(OPERATIONS[operation])
+
+
+@functools.cache
+def _sources_with(module: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
-    for name in ("_errors", "_operations", OPERATIONS[operation]):
+    for name in ("_errors", "_operations", module):
         _collect(name, found)
     return {PACKAGE + name: source for name, source in found.items()}
 
 
-@functools.cache
 def opening(operation: str) -> bytes:
     """The counted block that starts a program which can run this operation, and whatever it is sent later."""
-    program = f"SOURCES = {dict(_sources(operation))!r}\nMARK = {MARK!r}\n{_MAIN}"
+    with _ONE_AT_A_TIME:
+        return _opening_with(OPERATIONS[operation])
+
+
+@functools.cache
+def _opening_with(module: str) -> bytes:
+    program = f"SOURCES = {dict(_sources_with(module))!r}\nMARK = {MARK!r}\n{_MAIN}"
     data = zlib.compress(program.encode())
     return b"%d\n" % len(data) + data
 

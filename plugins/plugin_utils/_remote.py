@@ -106,7 +106,7 @@ class Remote:
         for session in self._sessions.values():
             session.end()
         for session in self._sessions.values():
-            session.close()
+            session.leave()
         self._sessions.clear()
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
@@ -116,16 +116,14 @@ class Remote:
         """
         replies: dict[str, Reply] = {}
         started = time.monotonic()
-        # Variables are read here: templating is not made for threads.
-        prepared = {name: self._prepare(call.host or name) for name, call in calls.items()}
         threads = {}
-        for host, call in calls.items():
+        for name, call in calls.items():
+            # Variables are read here: templating is not made for threads. The first connections open meanwhile.
+            variables = self._prepare(call.host or name)
             # Daemons, so that a host that hangs cannot keep the run from ending.
-            thread = threading.Thread(
-                target=self._run_one, args=(host, call, check, prepared[host], replies), daemon=True
-            )
+            thread = threading.Thread(target=self._run_one, args=(name, call, check, variables, replies), daemon=True)
             thread.start()
-            threads[host] = thread
+            threads[name] = thread
         for host, thread in threads.items():
             left = started + calls[host].limit + self._grace - time.monotonic()
             thread.join(max(0.0, left))

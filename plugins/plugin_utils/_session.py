@@ -65,6 +65,13 @@ class Session:
             except OSError:
                 pass
 
+    def leave(self) -> None:
+        """Let it end by itself, with its input: nobody waits for dozens of hosts to take down what has done its work."""
+        self.end()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._said.close()
+
     def close(self, at_once: bool = False) -> None:
         """End it and wait: with its input, or at once when it is stuck."""
         if at_once:
