@@ -350,8 +350,6 @@ CASES: dict[str, Refusal] = {
     "setting that is none": bad("batch", 2, "rollout_batches"),
 }
 
-# What is not refused as it should be; each of these may touch the fleet, so it has it for itself.
-
 
 @dataclass(frozen=True)
 class Refused:

@@ -69,6 +69,13 @@ def test_a_session_ends_with_its_input(session: Session) -> None:
     assert not session.alive
 
 
+def test_a_session_that_is_left_ends_by_itself() -> None:
+    session = Session(PYTHON, "health_probe")
+    session.ask("health_probe", NOWHERE, False)
+    session.leave()
+    assert session._process.wait(timeout=20) == 0
+
+
 def test_a_session_that_never_came_up_says_why() -> None:
     session = Session(("sh", "-c", "echo no way in >&2; exit 255"), "health_probe")
     with pytest.raises(Unreachable, match="no way in"):
