@@ -7,13 +7,16 @@
 The program and its requests go over standard input of an interpreter, so that
 nothing is copied to the host, nothing of it is left there, and no parameter
 ever reaches a shell. It answers one request after another and ends with its
-input.
+input. Its modules come as source, and beside that compiled for hosts with this
+Python, for whom compiling would take longer than the work.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
+import marshal
 import re
 import threading
 import zlib
@@ -25,9 +28,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import OPERATIONS, PACKAGE
 
 _UTILS = Path(__file__).resolve().parent.parent / "module_utils"
-_IMPORT = re.compile(rf"^\s*(?:from|import)\s+{re.escape(PACKAGE)}([\w.]+)(?:\s+import\s+([\w, ]+))?", re.MULTILINE)
+_IMPORT = re.compile(
+    rf"^([^\S\n]*)(?:from|import)\s+{re.escape(PACKAGE)}([\w.]+)(?:\s+import\s+([\w, ]+))?", re.MULTILINE
+)
 _IMPORT_FROM_PACKAGE = re.compile(
-    rf"^\s*from\s+{re.escape(PACKAGE[:-1])}\s+import\s+(?:\(([^)]*)\)|([\w, ]+))", re.MULTILINE
+    rf"^([^\S\n]*)from\s+{re.escape(PACKAGE[:-1])}\s+import\s+(?:\(([^)]*)\)|([\w, ]+))", re.MULTILINE
 )
 
 # What the interpreter is started with: read a counted block, run it; the rest of standard input is for the block.
@@ -40,7 +45,8 @@ _ONE_AT_A_TIME = threading.Lock()
 MARK = "zerodrop-answer:"
 
 _MAIN = '''
-import json, os, sys
+import json, marshal, os, sys, zlib
+from _frozen_importlib_external import MAGIC_NUMBER
 from importlib.machinery import ModuleSpec  # importlib.abc would load a dozen modules, for longer than the work takes
 
 class _Sources:
@@ -54,8 +60,13 @@ class _Sources:
         return None
 
     def exec_module(self, module):
-        exec(compile(SOURCES.get(module.__name__, ""), module.__name__, "exec", dont_inherit=True), module.__dict__)
+        code = COMPILED.get(module.__name__)
+        code = code or compile(SOURCES.get(module.__name__, ""), module.__name__, "exec", dont_inherit=True)
+        exec(code, module.__dict__)
 
+magic, length = i.readline().split()
+compiled = i.read(int(length))
+COMPILED = marshal.loads(zlib.decompress(compiled)) if magic.decode() == MAGIC_NUMBER.hex() else {}
 sys.meta_path.insert(0, _Sources())
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._operations import operation
@@ -77,7 +88,7 @@ os._exit(0)  # nothing is left to be done, and taking an interpreter down in ord
 
 
 def _sources(operation: str) -> Mapping[str, str]:
-    """The modules that an operation needs, by their full names."""
+    """The modules that an operation may need, by their full names."""
     with _ONE_AT_A_TIME:
         return _sources_with(OPERATIONS[operation])
 
@@ -90,10 +101,19 @@ def _sources_with(module: str) -> Mapping[str, str]:
     return {PACKAGE + name: source for name, source in found.items()}
 
 
-def opening(operation: str) -> bytes:
-    """The counted block that starts a program which can run this operation, and whatever it is sent later."""
+def opening(operation: str, driver: str = "") -> bytes:
+    """What starts a program that can run this operation, and whatever it is sent later: two counted blocks.
+
+    The second has the modules that it is sure to need, compiled; with a ``driver`` those of that kind of balancer too.
+    """
     with _ONE_AT_A_TIME:
-        return _opening_with(OPERATIONS[operation])
+        return _opening_with(OPERATIONS[operation]) + _compiled_with(OPERATIONS[operation], driver)
+
+
+def sources_alone(operation: str) -> bytes:
+    """The same for a program that lies on a disk until it is needed: half as long."""
+    with _ONE_AT_A_TIME:
+        return _opening_with(OPERATIONS[operation]) + b"none 0\n"
 
 
 @functools.cache
@@ -103,8 +123,25 @@ def _opening_with(module: str) -> bytes:
     return b"%d\n" % len(data) + data
 
 
-def _collect(name: str, sources: dict[str, str]) -> None:
-    """Add a private module util and what it imports, by its dotted name below ``module_utils``."""
+@functools.cache
+def _compiled_with(module: str, driver: str) -> bytes:
+    found: dict[str, str] = {}
+    drivers = sorted(_UTILS.glob(f"_drivers/{driver}*.py")) if driver.isidentifier() else []
+    for name in ("_errors", "_operations", module, *(f"_drivers.{path.stem}" for path in drivers)):
+        _collect(name, found, at_once=True)
+    compiled = {
+        PACKAGE + name: compile(source, PACKAGE + name, "exec", dont_inherit=True, optimize=2)
+        for name, source in found.items()
+    }
+    data = zlib.compress(marshal.dumps(compiled))
+    return b"%s %d\n" % (importlib.util.MAGIC_NUMBER.hex().encode(), len(data)) + data
+
+
+def _collect(name: str, sources: dict[str, str], at_once: bool = False) -> None:
+    """Add a private module util and what it imports, by its dotted name below ``module_utils``.
+
+    With ``at_once`` only what is imported with it, and not what a function of it imports when it is called.
+    """
     if name in sources:
         return
     path = _UTILS.joinpath(*name.split("."))
@@ -115,13 +152,17 @@ def _collect(name: str, sources: dict[str, str]) -> None:
     if path.is_dir() and not source.strip():
         source = ""
     sources[name] = source
-    for dotted, names in _IMPORT.findall(source):
-        _collect(dotted, sources)
+    for indent, dotted, names in _IMPORT.findall(source):
+        if indent and at_once:
+            continue
+        _collect(dotted, sources, at_once)
         for each in filter(None, (part.strip() for part in names.split(","))):
-            _collect(f"{dotted}.{each}", sources)
-    for parenthesised, plain in _IMPORT_FROM_PACKAGE.findall(source):
+            _collect(f"{dotted}.{each}", sources, at_once)
+    for indent, parenthesised, plain in _IMPORT_FROM_PACKAGE.findall(source):
+        if indent and at_once:
+            continue
         for each in filter(None, (part.strip() for part in (parenthesised or plain).split(","))):
-            _collect(each.split(" ")[0], sources)
+            _collect(each.split(" ")[0], sources, at_once)
 
 
 def request(operation: str, params: Mapping[str, Any], check: bool, known: set[str]) -> bytes:

@@ -32,7 +32,7 @@ def order(settings: Settings, places: Sequence[Mapping[str, Any]]) -> dict[str, 
 @functools.cache
 def program() -> str:
     """What starts it, for whatever parameters."""
-    return base64.b64encode(_program.opening("switch_fire")).decode()
+    return base64.b64encode(_program.sources_alone("switch_fire")).decode()
 
 
 def no_switch(place: str, why: str) -> str:

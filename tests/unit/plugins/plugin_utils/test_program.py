@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,35 @@ def test_every_operation_takes_with_it_all_that_it_imports(operation: str) -> No
     error = _program.answer(run(operation, {}))["error"]
     assert not error["message"].startswith("unexpected: ModuleNotFoundError"), error
     assert not error["message"].startswith("unexpected: ImportError"), error
+
+
+def test_a_host_with_another_python_runs_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_program.importlib.util, "MAGIC_NUMBER", b"\x00\x00\r\n")
+    _program._compiled_with.cache_clear()
+    try:
+        assert _program.answer(run("health_probe", NOWHERE))["result"]["healthy"] is False
+    finally:
+        _program._compiled_with.cache_clear()
+
+
+def test_a_program_of_sources_alone_runs() -> None:
+    data = _program.sources_alone("health_probe") + _program.request("health_probe", NOWHERE, False, {"health_probe"})
+    done = subprocess.run(PYTHON, input=data, capture_output=True, check=True)
+    assert _program.answer(done.stdout)["result"]["healthy"] is False
+
+
+def test_what_a_balancer_is_sure_to_need_comes_compiled() -> None:
+    """Nothing of the sources is compiled there; what would be says so in its answer."""
+    without = "SOURCES = {name: 'raise AssertionError(__name__)' for name in SOURCES}\n"
+    start, rest = _program.opening("pool_read", "haproxy"), _program.request("pool_read", {}, False, {"pool_read"})
+    length, _end, blocks = start.partition(b"\n")
+    program = zlib.compress(
+        zlib.decompress(blocks[: int(length)]).replace(b"\nMARK =", b"\n" + without.encode() + b"MARK =", 1)
+    )
+    data = b"%d\n" % len(program) + program + blocks[int(length) :] + rest
+    done = subprocess.run(PYTHON, input=data, capture_output=True, check=True)
+    assert "AssertionError" not in done.stdout.decode() + done.stderr.decode()
+    assert _program.answer(done.stdout)["error"]["code"] != "error"
 
 
 def test_an_error_of_ours_comes_back_as_one() -> None:
