@@ -50,7 +50,7 @@ def test_every_operation_takes_with_it_all_that_it_imports(operation: str) -> No
 
 
 def test_a_host_with_another_python_runs_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_program.importlib.util, "MAGIC_NUMBER", b"\x00\x00\r\n")
+    monkeypatch.setattr("importlib.util.MAGIC_NUMBER", b"\x00\x00\r\n")
     _program._compiled_with.cache_clear()
     try:
         assert _program.answer(run("health_probe", NOWHERE))["result"]["healthy"] is False
