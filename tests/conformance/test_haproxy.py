@@ -297,6 +297,7 @@ def test_the_end_of_the_last_request_is_noticed_soon(haproxy: HAProxy, apps: dic
         noticed = time.monotonic()
         slow.wait()
         late.append(noticed - slow.ended)
+        operations.pool_return({**haproxy.params("shop"), "members": list(apps)}, False)
         settings = {name: {"admin": "ready", "weight": 1} for name in apps}
         operations.pool_put_back({**haproxy.params("shop"), "settings": settings}, False)
     print(f"noticed after: median {statistics.median(late):.3f} s, {min(late):.3f} to {max(late):.3f}")
