@@ -8,7 +8,7 @@
 ``/health`` with 200, 503 or 404 (switched by ``/switch/well``, ``/switch/ill`` and ``/switch/leaving``),
 ``/drip/SECONDS`` with a slow download, ``/status/CODE`` with that status; ``/cut`` ends in mid-answer and
 ``/hang-up`` before it; accepts a WebSocket anywhere. ``/switch/shaky`` makes every fourth answer of ``/`` a 500,
-``/switch/late`` makes it slow.
+``/switch/late`` makes it slow, ``/switch/slower`` has ``/slow/SECONDS`` take 1.5 times as long.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ async def drip(writer: asyncio.StreamWriter, seconds: float) -> None:
 
 
 async def serve(name: str, port: int) -> None:
-    health, shaky, late, count = 200, False, False, 0
+    health, shaky, late, slower, count = 200, False, False, 1.0, 0
 
     def answer(path: str) -> tuple[int, str]:
-        nonlocal health, shaky, late, count
+        nonlocal health, shaky, late, slower, count
         if path.startswith("/switch/"):
             health, shaky = {"ill": 503, "leaving": 404}.get(path[8:], 200), path == "/switch/shaky"
             late = path == "/switch/late"
+            slower = 1.5 if path == "/switch/slower" else 1.0
         if path.startswith("/status/"):
             return int(path[8:]), name
         count += path == "/"
@@ -74,7 +75,7 @@ async def serve(name: str, port: int) -> None:
                         await asyncio.sleep(0.05)
                     break
                 if path.startswith("/slow/"):
-                    await asyncio.sleep(float(path[6:]))
+                    await asyncio.sleep(float(path[6:]) * slower)
                 if late and path == "/":
                     await asyncio.sleep(0.03)
                 status, body = answer(path)

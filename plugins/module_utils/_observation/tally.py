@@ -78,11 +78,13 @@ class Tally:
         failed = now.failed_answers - self._base.failed_answers
         # What HAProxy calls errors are those without an answer again, from 2.8 on twice, and answers that were cut.
         without_answer = now.without_answer > self._base.without_answer or self._last > self._base.without_answer
+        # One that only this look sees without an answer is told with the next, the request and its failure together.
+        doubtful = max(0, now.without_answer - self._last)
         missing = self._missing(now)
         failed += missing if without_answer else now.failed - self._base.failed
-        requests = max(self._told[0], now.finished - self._base.finished)
+        requests = max(self._told[0], now.finished - self._base.finished - doubtful)
         new_requests = requests - self._told[0]
-        # What failed is a request; one whose failure shows before its end is told with the next.
+        # What failed is a request; a failure that shows before its request is told with the next.
         new_failed = min(max(0, failed - self._told[1]), new_requests)
         self._told = (requests, self._told[1] + new_failed)
         return new_requests, new_failed
