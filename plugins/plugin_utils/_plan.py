@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, FloorBroken, Refused
@@ -59,6 +59,7 @@ class Candidate:
     unfinished: bool = False  # left by halves by an earlier rollout, by what the ledgers say
     by_halves: bool = False  # in such a way that no balancer may put it back by itself
     done: bool = False  # finished by the maintenance that was interrupted
+    zone: str = ""  # members of two zones are never taken out together
 
     @property
     def needs_repair(self) -> bool:
@@ -75,6 +76,7 @@ class Plan:
     in_service: int  # members in service before
     from_version: str | None
     shrunk: bool  # a batch was made smaller for the floor's sake
+    later: tuple[str, ...] = ()  # members of zones that wait for another run
 
 
 def plan_rolling(
@@ -99,14 +101,44 @@ def plan_rolling(
     todo = [
         each for each in candidates if each.release != version or not each.healthy or each.left_out or each.unfinished
     ]
-    todo.sort(key=lambda each: (not each.needs_repair, each.release is not None))
+    rank = zone_rank(todo)
+    todo.sort(key=lambda each: (*rank(each), not each.needs_repair, each.release is not None))
     finished = tuple(each.name for each in candidates if each not in todo)
     spare = in_service - floor_count
     regained = {each.name for each in todo if each.left_out and not each.in_service}
     if spare + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
-    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare, regained)
+    of_zones = {each.name: each.zone for each in todo}
+    result, shrunk = cut_in_batches(
+        [(each.name, each.in_service) for each in todo], batches, total, spare, regained, of_zones
+    )
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
+
+
+def zone_rank(todo: Sequence[Candidate]) -> Callable[[Candidate], tuple[bool, int]]:
+    """One zone after the other; where there are several, members that are out already come before all others.
+
+    No zone may lose a member while another one lacks some.
+    """
+    zones = list(dict.fromkeys(each.zone for each in todo))
+    return lambda each: (len(zones) > 1 and each.in_service, zones.index(each.zone))
+
+
+def first_zone_only(plan: Plan, zones: Mapping[str, str]) -> Plan:
+    """The same plan up to the end of its first zone; the others wait for a run of their own."""
+    now = [batch for batch in plan.batches if zones.get(batch[0], "") == zones.get(plan.batches[0][0], "")]
+    later = tuple(name for batch in plan.batches[len(now) :] for name in batch)
+    return replace(plan, batches=tuple(now), later=later)
+
+
+def bake_seconds(
+    batches: Sequence[Sequence[str]], hosts: Sequence[str], zones: Mapping[str, str], first: float, others: float
+) -> float:
+    """How long to wait before this batch: it is the first of a zone that is not the plan's first one."""
+    before = [batch for batch in batches[: list(map(list, batches)).index(list(hosts))] if batch]
+    if not before or zones.get(before[-1][0], "") == zones.get(hosts[0], ""):
+        return 0.0
+    return first if len({zones.get(batch[0], "") for batch in before}) == 1 else others
 
 
 def plan_maintenance(
@@ -122,12 +154,16 @@ def plan_maintenance(
     floor_count = floor_members(floor, total)
     in_service = sum(each.in_service for each in candidates) + sum(others)
     walk = [each for each in candidates if not each.done or each.needs_repair]
-    todo = sorted(walk, key=lambda each: (not (each.left_out or each.unfinished), not each.needs_repair))
+    rank = zone_rank(walk)
+    todo = sorted(walk, key=lambda each: (*rank(each), not (each.left_out or each.unfinished), not each.needs_repair))
     spare = in_service - floor_count
     regained = {each.name for each in todo if each.left_out and not each.in_service}
     if spare + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
-    result, shrunk = cut_in_batches([(each.name, each.in_service) for each in todo], batches, total, spare, regained)
+    of_zones = {each.name: each.zone for each in todo}
+    result, shrunk = cut_in_batches(
+        [(each.name, each.in_service) for each in todo], batches, total, spare, regained, of_zones
+    )
     finished = tuple(each.name for each in candidates if each not in walk)
     return Plan(result, finished, floor_count, in_service, releases.pop() if len(releases) == 1 else None, shrunk)
 
@@ -138,10 +174,11 @@ def cut_in_batches(
     total: int,
     spare: int,
     regained: Collection[str] = (),
+    zones: Mapping[str, str] | None = None,
 ) -> tuple[tuple[tuple[str, ...], ...], bool]:
     """Cut members (name, counts as capacity) into batches that take at most ``spare`` out at a time.
 
-    Those that are ``regained`` are capacity for the batches after their own.
+    No batch has members of two ``zones``. Those that are ``regained`` are capacity for the batches after their own.
     """
     result: list[tuple[str, ...]] = []
     shrunk = False
@@ -153,6 +190,8 @@ def cut_in_batches(
         taken = 0
         while rest and len(batch) < size:
             name, counts = rest[0]
+            if batch and zones and zones.get(name, "") != zones.get(batch[0], ""):
+                break
             if counts and taken + 1 > spare and batch:
                 shrunk = True
                 break
@@ -208,7 +247,12 @@ class Upgraded:
 
 
 def plan_back(
-    changed: Sequence[Upgraded], on_failure: str, batches: Sequence[Amount], total: int, spare: int
+    changed: Sequence[Upgraded],
+    on_failure: str,
+    batches: Sequence[Amount],
+    total: int,
+    spare: int,
+    zones: Mapping[str, str] | None = None,
 ) -> tuple[tuple[str, ...], ...]:
     """The batches that take changed members back to the release they had.
 
@@ -220,7 +264,7 @@ def plan_back(
     possible = [each for each in changed if each.reachable and each.target]
     failed = tuple(each.name for each in possible if not each.passed)
     passed = [each.name for each in reversed(possible) if each.passed] if on_failure == "rollback" else []
-    rest, _shrunk = cut_in_batches([(name, True) for name in passed], batches, total, max(spare, 1))
+    rest, _shrunk = cut_in_batches([(name, True) for name in passed], batches, total, max(spare, 1), (), zones)
     return ((failed,) if failed else ()) + rest
 
 

@@ -16,13 +16,16 @@ import json
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Self
+from zoneinfo import ZoneInfo
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
 from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx import compiled
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, GREEN, Preview
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import Window, moment, time_zone
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
@@ -216,6 +219,10 @@ def pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     return tuple(result)
 
 
+def windows(value: Any, name: str) -> tuple[Window, ...]:
+    return tuple(Window.parse(text(item, name), name) for item in items(value, name))
+
+
 def settlement(value: Any, name: str) -> tuple[str, str]:
     """What became of a step that nobody knows of, such as ``expand ran`` or ``expand not run``."""
     step, _space, what = text(value, name).partition(" ")
@@ -294,6 +301,14 @@ class Settings:
     join_batches: bool = setting(boolean, False)
     floor: Amount = setting(floor, Amount(50, True))
     floor_wait: float = setting(number(0), 60.0)
+    zone_bake: float = setting(number(0, 86400), 0.0)
+    zone_pause: float = setting(number(0, 86400), 0.0)
+    zone_approval: bool = setting(boolean, False)
+    max_failed_members: int = setting(whole(0), 0)
+    freeze_until: datetime | None = setting(moment, None)
+    allowed_hours: tuple[Window, ...] = setting(windows, ())
+    time_zone: ZoneInfo = setting(time_zone, ZoneInfo("UTC"))
+    override: str = setting(text, "")
 
     drain_timeout: float = setting(number(0), 300.0)
     on_drain_timeout: str = setting(choice("fail", "cut"), "fail")
@@ -413,6 +428,8 @@ class Settings:
             ("rollout_look_seconds", self.look_seconds),
             ("rollout_outside_url", self.outside_url),
             ("rollout_ramp", self.ramp),
+            ("rollout_zone_bake", self.zone_bake),
+            ("rollout_zone_pause", self.zone_pause),
         )
         for name, value in between:
             if self.join_batches and value:
@@ -784,7 +801,7 @@ STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in _LIS
 WITH_SLOTS: Mapping[str, str] = {ROLLBACK: FLIP_BACK, RECOVER: RECOVER_SLOTS}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
-HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_release", "rollout_previous_release")
+HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_zone", "rollout_release", "rollout_previous_release")
 # A setting of one strategy may stand in an inventory that all of them use.
 OF_SLOTS = tuple(
     PREFIX + each

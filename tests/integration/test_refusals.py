@@ -83,6 +83,10 @@ def member_with_a_semicolon(inventory: dict[str, Any], up: lab.Lab) -> None:
     inventory["all"]["children"]["shop"]["hosts"]["web2"]["rollout_member"] = "web2;shutdown"
 
 
+def zone_of_two_lines(inventory: dict[str, Any], up: lab.Lab) -> None:
+    inventory["all"]["children"]["shop"]["hosts"]["web2"]["rollout_zone"] = "a\nb"
+
+
 def member_port_of_text(inventory: dict[str, Any], up: lab.Lab) -> None:
     host = inventory["all"]["children"]["shop"]["hosts"].pop("web2")
     inventory["all"]["children"]["shop"]["hosts"]["two"] = {**host, "rollout_member_port": "http"}
@@ -324,6 +328,14 @@ CASES: dict[str, Refusal] = {
     "report_dir under a file": Refusal(
         {"rollout_report_dir": "/etc/passwd/reports"}, ("rollout_report_dir",), reported=False
     ),
+    # When, and how many may fail.
+    "freeze": Refusal({"rollout_freeze_until": "2099-01-01"}, ("freeze until 2099-01-01", "rollout_override")),
+    "freeze until no day": bad("freeze_until", "tomorrow", "2026-12-27"),
+    "hours that there are not": bad("allowed_hours", "Mon-Foo 09:00-10:00", "Mon"),
+    "time zone that there is not": bad("time_zone", "../etc/passwd", "Europe/Berlin"),
+    "max_failed_members below 0": bad("max_failed_members", -1),
+    "zone_bake of text": bad("zone_bake", "long"),
+    "zone of two lines": Refusal({}, ("rollout_zone of web2",), zone_of_two_lines),
     # Data that change.
     "expand with an open quotation": bad("expand", "migrate 'up", "quotation"),
     "expand of tasks that are not there": Refusal({"rollout_expand": "none.yml"}, ("rollout_expand", "none.yml")),

@@ -36,7 +36,7 @@ SPECS: dict[str, Any] = yaml.safe_load((ROLE / "meta" / "argument_specs.yml").re
 ]
 OPTIONS: dict[str, dict[str, Any]] = SPECS["roll_out"]["options"]
 FIELDS: dict[str, Field[Any]] = {PREFIX + each.name: each for each in fields(Settings)}
-OF_A_HOST = {"rollout_member", "rollout_member_port"}
+OF_A_HOST = {"rollout_member", "rollout_member_port", "rollout_zone"}
 
 
 def described(name: str) -> str:

@@ -56,6 +56,7 @@ OUTCOMES = ("succeeded", "rolled_back", "frozen", "refused", "failed")
 
 def decide_back(settings: Settings, record: Record) -> str:
     """Plan the way back of a rollout that stopped; returns what will be done, in words."""
+    only_failed = record.end_forgiveness()
     if record.stop is None or record.strategy == RECOVER:
         record.back_batches = []
         return "nothing to take back"
@@ -89,7 +90,9 @@ def decide_back(settings: Settings, record: Record) -> str:
     in_service = sum(_counts(member) for member in record.members.values()) + sum(record.others)
     total = len(record.members) + len(record.others)
     spare = in_service - record.floor
-    batches = plan_back(changed, settings.on_failure, settings.batches, total, spare)
+    zones = {member.host: member.zone for member in record.members.values()}
+    on_failure = "freeze" if only_failed else settings.on_failure
+    batches = plan_back(changed, on_failure, settings.batches, total, spare, zones)
     record.back_batches = [list(batch) for batch in batches]
     if not batches:
         return "nothing can or must be taken back"
@@ -153,6 +156,8 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "slots": _slots(record),
         "stop": _stop(record),
         "migration": migrating.facts(record),
+        "later": record.later,
+        "override": record.override,
         "skipped_balancers": record.dead,
         "notes": record.notes,
         "events": record.events,
@@ -457,6 +462,8 @@ def _what_next(data: Mapping[str, Any]) -> str:
         skipped = ", ".join(data["skipped_balancers"])
         parts.append(f"Left out because it could not be reached: {skipped}; run the same playbook again when it can.")
     if data["outcome"] == "succeeded":
+        if data.get("later"):
+            parts.append(f"Zones to come: {', '.join(data['later'])}. To approve them, run the same playbook again.")
         return " ".join(parts)
     out = [
         f"{host} ({member['trouble'].removeprefix(host + ': ') or member['state']})"

@@ -245,6 +245,7 @@ def begin(fleet: Fleet) -> None:
             "upgrade": record.upgrade,
             "pool": record.pool,
             "counters": record.counters,
+            "override": record.override,
         },
         "members": members,
     }

@@ -105,7 +105,7 @@ def to_run_after(settings: Settings, record: Record) -> list[str]:
     if found is None:
         return []
     if record.stop is None:
-        wanted = migration.after(found, settings.steps, record.to_version)
+        wanted = [] if record.later else migration.after(found, settings.steps, record.to_version)
         fresh = bool(record.batches)
         if migration.CONTRACT in wanted and migration.left(found, settings.contract_after, fresh) != 0:
             wanted.remove(migration.CONTRACT)
@@ -234,7 +234,7 @@ def closing(record: Record, outcome: str) -> dict[str, Any] | None:
     found = migration_of(record)
     if found is None:
         return None
-    kept, finished = migration.closed(found, outcome, record.to_version)
+    kept, finished = migration.closed(found, "frozen" if record.later else outcome, record.to_version)
     record.migration = kept.to_dict()
     return note(kept, finished)
 
@@ -259,6 +259,12 @@ def facts(record: Record) -> dict[str, Any] | None:
 def due_in(settings: Settings, record: Record) -> float | None:
     """Seconds until a contract that is to come may run; None where none is."""
     found = migration_of(record)
-    if found is None or not found.to_come or not settings.contract or record.to_version not in found.to_versions:
+    if (
+        found is None
+        or record.later
+        or not found.to_come
+        or not settings.contract
+        or record.to_version not in found.to_versions
+    ):
         return None
     return migration.left(found, settings.contract_after, record.strategy != CONTRACT and bool(record.batches))

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
@@ -22,10 +23,12 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Unreachable,
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import forbids
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Candidate,
     Plan,
+    first_zone_only,
     floor_members,
     plan_maintenance,
     plan_rolling,
@@ -52,6 +55,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     MAINTAIN,
     RECOVER,
+    ROLLBACK,
+    ROLLING,
     Contract,
     Recovery,
     Rollback,
@@ -112,6 +117,7 @@ def preflight(
             unfinished=host in earlier.unfinished,
             by_halves=host in earlier.by_halves,
             done=host in done,
+            zone=_zone(host, hostvars),
         )
         for host in hosts
     ]
@@ -132,7 +138,12 @@ def preflight(
         plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
     else:
         plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
+    zones = {each.name: each.zone for each in candidates}
+    if settings.zone_approval and plan.batches and settings.strategy in (ROLLING, MAINTAIN):
+        plan = first_zone_only(plan, zones)
+    against = _calendar(settings, plan)
     notes = [
+        *([f"begun against the calendar ({against}): {settings.override}"] if against else []),
         *_of_the_switch(settings, {name: replies[name].result for name in seen}),
         *_of_the_interrupted(earlier),
         *(repair.words(decisions) if decisions else _notes(settings, plan, candidates)),
@@ -180,6 +191,8 @@ def preflight(
         counters={name: counters_of(pool) for name, pool in pools.items()},
         notes=notes,
         outside_well=outside_well,
+        later=list(dict.fromkeys(zones[name] for name in plan.later)),
+        override=settings.override if against else "",
         migration=migrating.to_dict() if migrating else None,
         migrate_on=migrate_on,
         lease_seen=earlier.number,
@@ -199,6 +212,31 @@ def _plan_of_repair(
     in_service = sum(each.in_service for each in candidates) + sum(others)
     floor = floor_members(settings.floor, len(candidates) + len(others))
     return Plan((hosts,) if hosts else (), (), floor, in_service, None, False)
+
+
+def _zone(host: str, hostvars: Mapping[str, Any]) -> str:
+    """The zone that a member is in; those that are in none are one of their own."""
+    value = hostvars[host].get("rollout_zone", "")
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else "\n"
+    if any(ord(char) < 32 or ord(char) == 127 for char in text) or len(text) > 64:
+        raise BadInput(f"rollout_zone of {host} must be one short line of text, got {value!r}.")
+    return text
+
+
+def _calendar(settings: Settings, plan: Plan) -> str:
+    """Against what this run begins, by the user's word; raises ``Refused`` without that.
+
+    A way back and a recovery are never forbidden, and a run that has begun goes on to its end.
+    """
+    if not (plan.batches or isinstance(settings, Contract)) or settings.strategy in (ROLLBACK, RECOVER):
+        return ""
+    why = forbids(settings.freeze_until, settings.allowed_hours, settings.time_zone, datetime.now(UTC))
+    if why and not settings.override:
+        raise Refused(
+            why,
+            "Wait until then. Where it must be now, say why in rollout_override; it is kept in the ledgers and in the report.",
+        )
+    return why.rstrip(".")
 
 
 def _only_version(settings: Settings, candidates: Sequence[Candidate]) -> str:
@@ -261,7 +299,9 @@ def _member_record(
     pools: Mapping[str, Pool],
 ) -> MemberRecord:
     addresses = {place: _address(pools[place].member(name)) for place, name in names.items()}
-    member = MemberRecord(each.name, names, each.in_service, each.release, each.release, addresses=addresses)
+    member = MemberRecord(
+        each.name, names, each.in_service, each.release, each.release, addresses=addresses, zone=each.zone
+    )
     # What an earlier run left by halves may not be put back by a balancer alone, whatever is done to it next.
     member.opened = each.by_halves
     decision = decisions.get(each.name)

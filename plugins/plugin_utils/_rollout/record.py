@@ -80,6 +80,7 @@ class MemberRecord:
     look: str = ""  # pass, fail, inconclusive
     look_reason: str = ""  # why it is so
     trouble: str = ""
+    zone: str = ""
     keeps: bool = False  # it has the release that it is to have: nothing is installed on it
     opened: bool = False  # its release may be touched from now on, whatever its state says
 
@@ -165,6 +166,9 @@ class Record:
     first_new_at: float | None = None  # first member with the new version in service
     last_old_at: float | None = None  # last member with the old version taken out
     last_new_at: float | None = None  # last member with the new version taken out again
+    later: list[str] = field(default_factory=list)  # members of zones that wait for a run of their own
+    override: str = ""  # why it was begun though the calendar forbids it
+    forgiven: dict[str, Any] | None = None  # the first failure of a member that the budget allowed
     rolled: bool = False  # the batches of a ready method have begun
     slots: dict[str, Any] = field(
         default_factory=dict
@@ -195,6 +199,18 @@ class Record:
         """Stop the rollout; the first reason stands."""
         if self.stop is None:
             self.stop = Stop(error.code, phase, error.message, error.hint, members)
+
+    def forgive(self, phase: str, error: RolloutError, members: list[str]) -> None:
+        """A failure that does not stop the rollout; the first one is told at its end."""
+        if self.forgiven is None:
+            self.forgiven = asdict(Stop(error.code, phase, error.message, error.hint, members))
+
+    def end_forgiveness(self) -> bool:
+        """At the end of the way forward: what was forgiven is the reason why not all are on the new version."""
+        if self.stop is not None or self.forgiven is None:
+            return False
+        self.stop = Stop(**self.forgiven)
+        return True
 
     @classmethod
     def refused(cls, variables: Mapping[str, Any], error: RolloutError, strategy: str = "rolling") -> Record:

@@ -50,7 +50,7 @@ class Returning(Step):
                 member.trouble = f"still out of service on {', '.join(stuck)}"
         if not problems and not self.check:
             problems.extend(self._look_from_outside(members))
-        if self.settings.strategy == MAINTAIN:
+        if self.settings.strategy == MAINTAIN or (self.record.stop is None and self.record.forgiven):
             self._hold_out_again([member for member in members if member.look == "fail"])
         message = f"{', '.join(hosts)} in service" + _look_words(members)
         self.record.event("put back", hosts, since, str(problems[0]) if problems else message)

@@ -22,6 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.zones import bake
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
 FORWARD, BACK = "batch", "back"
@@ -49,7 +50,7 @@ def roll(
     if staged:
         say(f"{settings.version} staged on {', '.join(staged)}")
     changed = _run(settings, remote, record, check, say, FORWARD) or bool(staged)
-    if record.stop is not None:
+    if record.stop is not None or record.forgiven is not None:
         say(decide_back(settings, record))
         changed = _run(settings, remote, record, check, say, BACK) or changed
     return changed
@@ -79,6 +80,8 @@ def run_phase(phases: Phases, phase: Callable[[Phases], Outcome]) -> Outcome:
     too_many = too_many_failed(phases.settings, record)
     if too_many is not None and not phases.batch.back:
         record.halt("witness", too_many, [])
+    if phase is Phases.drain:
+        bake(phases)
     outcome = phase(phases)
     record.save()
     return outcome

@@ -19,7 +19,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLING, Settings
 
 # Undoing a drain waits until the balancer lets the members serve again, but for no traffic.
 _UNDO_LIMIT = 20.0
@@ -184,6 +184,13 @@ class Step:
         else:
             member.state = "lost" if lost else "failed"
         member.trouble = error.message
+        budget = self.settings.max_failed_members
+        failed = sum(each.state in ("failed", "lost") for each in self.record.members.values())
+        if not self.batch.back and self.settings.strategy == ROLLING and failed <= budget:
+            self.record.forgive(phase, error, [member.host])
+            return error
+        if budget and not self.batch.back:
+            error.hint = f"{failed} members failed, and rollout_max_failed_members is {budget}. {error.hint}".rstrip()
         self.record.halt(phase, error, [member.host])
         return error
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,9 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Amount,
     Candidate,
     Upgraded,
+    bake_seconds,
     cut_in_batches,
+    first_zone_only,
     floor_members,
     mixed_versions_seconds,
     plan_back,
@@ -194,3 +198,79 @@ def test_maintenance_keeps_the_floor() -> None:
     assert plan.shrunk
     with pytest.raises(FloorBroken):
         plan_maintenance(fleet(4), (Amount(1, False),), Amount(4, False))
+
+
+# -- zones ----------------------------------------------------------------------
+
+
+def zoned(*zones: str) -> list[Candidate]:
+    return [Candidate(f"web{number}", "1.0", in_service=True, zone=zone) for number, zone in enumerate(zones, 1)]
+
+
+def test_one_zone_goes_after_the_other() -> None:
+    plan = plan_rolling(zoned("a", "b", "a", "b"), "2.0", (Amount(2, False),), HALF)
+    assert plan.batches == (("web1", "web3"), ("web2", "web4"))
+    plan = plan_rolling(zoned("a", "b", "a", "c"), "2.0", (Amount(3, False),), Amount(25, True))
+    assert plan.batches == (("web1", "web3"), ("web2",), ("web4",))
+
+
+def test_the_way_back_keeps_zones_apart() -> None:
+    changed = [Upgraded(f"web{number}", True, True, "1.0") for number in range(1, 5)]
+    zones = {"web1": "a", "web2": "a", "web3": "a", "web4": "b"}
+    assert plan_back(changed, "rollback", (Amount(2, False),), 8, 4, zones) == (("web4",), ("web3", "web2"), ("web1",))
+
+
+def test_with_approval_a_run_ends_after_its_first_zone() -> None:
+    members = zoned("a", "a", "b", "c")
+    zones = {each.name: each.zone for each in members}
+    plan = first_zone_only(plan_rolling(members, "2.0", (Amount(1, False),), HALF), zones)
+    assert (plan.batches, plan.later) == ((("web1",), ("web2",)), ("web3", "web4"))
+    done = [replace(each, release="2.0") if each.zone == "a" else each for each in members]
+    plan = first_zone_only(plan_rolling(done, "2.0", (Amount(1, False),), HALF), zones)
+    assert (plan.batches, plan.later) == ((("web3",),), ("web4",))
+
+
+def test_the_first_zone_bakes_longer() -> None:
+    zones = {"web1": "a", "web2": "a", "web3": "b", "web4": "c"}
+    batches = [["web1"], ["web2"], ["web3"], ["web4"]]
+    assert [bake_seconds(batches, batch, zones, 600, 60) for batch in batches] == [0, 0, 600, 60]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans(), st.sampled_from(["1.0", "2.0"])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 6),
+    st.integers(0, 6),
+)
+def test_no_two_zones_are_out_at_once(members: list[tuple[str, bool, bool, str]], size: int, floor: int) -> None:
+    """By the rollout's doing: a member in service is taken out only when no other zone lacks one that we can give back."""
+    candidates = [
+        Candidate(f"web{number}", release, in_service, healthy=in_service, left_out=left and not in_service, zone=zone)
+        for number, (zone, in_service, left, release) in enumerate(members)
+    ]
+    by_name = {each.name: each for each in candidates}
+    for maintenance in (False, True):
+        sizes, least = (Amount(size, False),), Amount(floor, False)
+        try:
+            if maintenance:
+                plan = plan_maintenance(candidates, sizes, least)
+            else:
+                plan = plan_rolling(candidates, "2.0", sizes, least)
+        except FloorBroken:
+            continue
+        several = len({by_name[name].zone for batch in plan.batches for name in batch}) > 1
+        out = {name for batch in plan.batches for name in batch if not by_name[name].in_service}
+        seen: list[str] = []
+        for batch in plan.batches:
+            zones = {by_name[name].zone for name in batch}
+            assert len(zones) == 1
+            taken = [name for name in batch if by_name[name].in_service]
+            others = {by_name[name].zone for name in out - set(batch)} - zones
+            assert not (several and taken and others), (batch, out)
+            out -= set(batch)
+            seen += [by_name[name].zone for name in taken][:1]
+        order = [zone for number, zone in enumerate(seen) if number == 0 or seen[number - 1] != zone]
+        assert len(order) == len(set(order)), "a zone that was done is not begun again"

@@ -1,0 +1,91 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Zones, a budget of failed members, and a calendar that is overridden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .rig import FIRST, Rig
+
+pytestmark = pytest.mark.lab
+
+ZONES = {"web1": "north", "web2": "south", "web3": "north", "web4": "south", "web5": "north", "web6": "south"}
+WHY = "the login is broken for everybody"
+
+
+def in_zones(rig: Rig) -> Path:
+    inventory = yaml.safe_load(rig.lab.inventory.read_text(encoding="utf-8"))
+    for host, zone in ZONES.items():
+        inventory["all"]["children"]["shop"]["hosts"][host]["rollout_zone"] = zone
+    path = rig.folder / "zones.yml"
+    path.write_text(yaml.safe_dump(inventory), encoding="utf-8")
+    return path
+
+
+def test_one_zone_at_a_time_with_a_bake_and_an_approval(rig: Rig) -> None:
+    settings = {"rollout_batches": ["50%"], "rollout_floor": 2, "rollout_zone_bake": 2, "rollout_look_requests": 0}
+    release, inventory = rig.archive("2.0"), in_zones(rig)
+    asked = rig.rollout(settings, release, inventory=inventory, rollout_zone_approval=True, options=["--check"])
+    assert asked.rc == 0, str(asked)
+    assert asked.report["batches"] == [["web1", "web3", "web5"]]
+    assert asked.report["later"] == ["south"]
+    assert "Zones to come: south" in asked.report["sentence"]
+    frozen = {"rollout_freeze_until": "2099-01-01"}
+    with rig.watch() as watch, rig.load() as load:
+        run = rig.rollout(settings, release, frozen, inventory=inventory, rollout_override=WHY)
+        assert run.rc == 0, str(run)
+        assert run.report["override"] == WHY
+        assert any(WHY in note and "2099-01-01" in note for note in run.report["notes"])
+        assert run.report["batches"] == [["web1", "web3", "web5"], ["web2", "web4", "web6"]]
+        # A way back waits for no calendar, and bakes nothing.
+        back = rig.rollout(settings, release, frozen, inventory=inventory, rollout_version=None, playbook="rollback")
+        assert back.rc == 0, str(back)
+    load.assert_nothing_lost()
+    baked = [event["seconds"] >= 2 for event in run.report["events"] if event["phase"] == "bake"]
+    assert baked == [True]
+    assert not any(event["phase"] == "bake" for event in back.report["events"])
+    assert rig.current() == rig.all_on(FIRST)
+    for _at, _balancer, serving in watch.samples:
+        assert len({ZONES[host] for host in set(ZONES) - serving}) <= 1, serving
+
+
+def test_a_budget_of_failed_members(rig: Rig) -> None:
+    """One failed member does not stop the others; it goes back at the end. A second one is too many."""
+    rig.lay_out("2.0")
+    (rig.folder / "deploy.yml").write_text(
+        "- name: Fail where it is said\n  ansible.builtin.fail:\n    msg: no disk\n"
+        "  when: inventory_hostname in unlucky and rollout_release == '2.0'\n"
+        "- name: Switch and restart\n  ansible.builtin.command:\n    argv: [/bin/sh, -c, 'ln -sfn releases/"
+        "{{ rollout_release }} /opt/shop/current && systemctl restart shop.service']\n  changed_when: true\n",
+        encoding="utf-8",
+    )
+    settings = {
+        "rollout_upgrade_tasks": str(rig.folder / "deploy.yml"),
+        "rollout_version": "2.0",
+        "rollout_health_version_key": "version",
+        "rollout_batches": [2],
+        "rollout_look_requests": 0,
+        "rollout_max_failed_members": 1,
+    }
+    with rig.watch() as watch, rig.load() as load:
+        run = rig.rollout(settings, unlucky=["web2"])
+        assert run.rc != 0
+        assert run.report["outcome"] == "frozen", str(run)
+        assert run.report["back_batches"] == [["web2"]]
+        assert rig.current() == {**rig.all_on("2.0"), "web2": FIRST}
+        assert rig.in_service() == set(rig.hosts)
+    load.assert_nothing_lost()
+    assert watch.least >= 3
+    rig.reset()
+    rig.lay_out("2.0")
+    run = rig.rollout(settings, unlucky=["web2", "web3"])
+    assert run.rc != 0
+    assert run.report["outcome"] == "rolled_back", str(run)
+    assert "rollout_max_failed_members is 1" in run.report["stop"]["hint"]
+    assert rig.current() == rig.all_on(FIRST)
