@@ -13,6 +13,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY_HAND, BY_ROLLOUT, ENDED
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import migration
 
 _LISTED = 5  # rollouts, and events for people
 
@@ -40,6 +41,8 @@ def overview(seen: Seen) -> dict[str, Any]:
     drift += _of_ledgers(known, seen.ledgers, seen.troubles)
     if newest and newest["interrupted"] and not active:
         drift.append(_interrupted(newest["interrupted"]))
+    if not active:
+        drift += _of_migration(seen.ledgers)
     for host, member in members.items():
         drift += [f"{host}: {why}" for why in _of_member(host, member, seen, newest, active)]
     versions = sorted({str(each["release"]) for each in members.values() if each["release"]})
@@ -57,6 +60,16 @@ def overview(seen: Seen) -> dict[str, Any]:
         "rollouts": [_rollout(each) for each in (newest["rollouts"] if newest else [])][:_LISTED],
         "events": newest["events"] if newest else [],
     }
+
+
+def _of_migration(ledgers: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
+    """The steps of a data migration whose end nobody knows."""
+    found = migration.read(ledgers.values())
+    return [
+        f"the {step} of the migration {found.name} was running on {found.steps[step].host} when its run ended: see whether it "
+        "ran, and say it in rollout_settle"
+        for step in (found.unknown() if found else [])
+    ]
 
 
 def _member(host: str, seen: Seen, newest: Mapping[str, Any] | None) -> dict[str, Any]:

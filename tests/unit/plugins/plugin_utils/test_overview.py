@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Health, Member, Pool
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import Migration, Step
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import Seen, overview, text
 
 HOSTS = ("web1", "web2")
@@ -63,6 +64,18 @@ GOOD = Seen(
     {host: info() for host in HOSTS},
     {host: {"lb1": host, "lb2": host} for host in HOSTS},
 )
+
+
+def migrating(state: str) -> dict[str, Any]:
+    found = Migration("2.0", "1.0", ("2.0",), 3, {"expand": Step(state, "r1", "db1")})
+    return {**ledger(), "migration": {"revision": 3, "told": found.to_dict(), "age": None}}
+
+
+def test_a_step_whose_end_nobody_knows_needs_a_look() -> None:
+    data = overview(seen(ledgers={"lb1": migrating("running"), "lb2": ledger()}))
+    assert any("the expand of the migration 2.0 was running on db1" in each for each in data["drift"])
+    data = overview(seen(ledgers={"lb1": migrating("done"), "lb2": migrating("done")}))
+    assert not any("migration" in each for each in data["drift"])
 
 
 def seen(**changes: Any) -> Seen:
