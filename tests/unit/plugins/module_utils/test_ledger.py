@@ -243,6 +243,33 @@ def test_what_a_dead_run_left_by_halves_stays_known_when_the_next_one_begins(led
     assert "had not ended" in found["events"][-1]["message"]
 
 
+def test_how_far_a_migration_is_and_since_when_the_old_version_is_gone(ledger: Ledger) -> None:
+    have(ledger)
+    assert run("ledger_read", ledger)["ledger"]["migration"] is None
+    word = {"revision": 3, "name": "2.0", "told": {"steps": {}}, "finished": False}
+    note(ledger, migration=word)
+    assert run("ledger_read", ledger)["ledger"]["migration"] == {"revision": 3, "told": {"steps": {}}, "age": None}
+    note(ledger, migration={**word, "revision": 4, "finished": True})
+    with ledger.look() as tables:
+        assert tables is not None
+        entry = tables.migration()
+    assert entry is not None
+    assert entry.finished is not None
+    note(ledger, migration={**word, "revision": 5, "finished": True})
+    note(ledger, migration={**word, "revision": 2, "finished": False})  # an older word
+    with ledger.look() as tables:
+        assert tables is not None
+        assert tables.migration() == replace(entry, revision=5)
+    assert run("ledger_read", ledger)["ledger"]["migration"]["age"] >= 0
+    note(ledger, migration={**word, "revision": 6, "name": "3.0", "finished": True})
+    with ledger.look() as tables:
+        assert tables is not None
+        other = tables.migration()
+    assert other is not None
+    assert other.finished is not None
+    assert other.finished > entry.finished
+
+
 def test_a_lease_that_is_lost_writes_nothing(ledger: Ledger) -> None:
     have(ledger)
     have(ledger, "b", over="a")
