@@ -65,10 +65,12 @@ def overview(seen: Seen) -> dict[str, Any]:
 def _of_migration(ledgers: Mapping[str, Mapping[str, Any] | None]) -> list[str]:
     """The steps of a data migration whose end nobody knows."""
     found = migration.read(ledgers.values())
+    if found is None:
+        return []
     return [
         f"the {step} of the migration {found.name} was running on {found.steps[step].host} when its run ended: see whether it "
         "ran, and say it in rollout_settle"
-        for step in (found.unknown() if found else [])
+        for step in found.unknown()
     ]
 
 
