@@ -90,8 +90,8 @@ kills: setup ## The controller dies and is told to end at many moments of a roll
 	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
 	@python -m tests.integration.kills
 
-migrations: setup ## Data migrations, also of a PostgreSQL under load, on the hosts of the lab
-	@ZERODROP_MIGRATIONS=all pytest -q tests/integration/test_migrations.py tests/integration/test_database.py $(ARGS)
+migrations: setup ## Data migrations, also of a PostgreSQL under load, zones and budgets, on the hosts of the lab
+	@ZERODROP_MIGRATIONS=all pytest -q tests/integration/test_migrations.py tests/integration/test_database.py tests/integration/test_zones.py $(ARGS)
 
 flips: setup ## Blue/green on the hosts of the lab, and its flips on every kind of balancer
 	@ZERODROP_FLIPS=1 pytest -q tests/integration/test_blue_green.py tests/conformance/test_flip.py $(ARGS)

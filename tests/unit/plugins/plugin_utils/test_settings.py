@@ -113,6 +113,18 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
         ("rollout_access_log", 7),
         ("rollout_access_log_format", "$status"),
         ("rollout_access_log_format", "$upstream_addr\n$status"),
+        ("rollout_expand", "migrate 'up"),
+        ("rollout_contract_after", "later"),
+        ("rollout_migration", "a b"),
+        ("rollout_settle", "perhaps"),
+        ("rollout_settle", "expand perhaps"),
+        ("rollout_freeze_until", "tomorrow"),
+        ("rollout_allowed_hours", "Mon-Foo 09:00-10:00"),
+        ("rollout_time_zone", "../etc/passwd"),
+        ("rollout_override", "two\nlines"),
+        ("rollout_max_failed_members", -1),
+        ("rollout_zone_bake", "long"),
+        ("rollout_zone_approval", "perhaps"),
         ("rollout_batches", 0),
         ("rollout_batches", "150%"),
         ("rollout_batches", "many"),
@@ -344,3 +356,10 @@ def test_what_maintenance_refuses(more: dict[str, Any], said: str) -> None:
 
 def test_a_rollout_is_not_disturbed_by_the_tasks_of_maintenance() -> None:
     assert settings(rollout_tasks="reboot.yml").method == "role"
+
+
+@pytest.mark.parametrize("name", ["rollout_compat", "rollout_expand_undo", "rollout_sync_back"])
+def test_what_belongs_to_an_expand_needs_one(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} is set without rollout_expand"):
+        settings(**{name: "work"})
+    assert settings(rollout_expand="up", **{name: "work"}).steps == {"expand", name.removeprefix("rollout_")}
