@@ -31,7 +31,7 @@ _MANUAL = (ROOT / "docs" / "migrations.md").read_text(encoding="utf-8")
 _FOUND = re.search(r"```sql\n(.+?)```", _MANUAL, re.DOTALL)
 assert _FOUND is not None
 EXPAND = _FOUND[1]
-CONTRACT = "DROP TRIGGER both ON customers; DROP FUNCTION customers_both; ALTER TABLE customers DROP COLUMN name"
+CONTRACT = "DROP TRIGGER keep_both ON customers; DROP FUNCTION customers_both; ALTER TABLE customers DROP COLUMN name"
 UNDO = CONTRACT.replace("COLUMN name", "COLUMN full_name")
 
 
