@@ -170,7 +170,7 @@ class ActionModule(ActionBase):
         """Have the lease, and the plan in every ledger; the plan is made anew where somebody else had the lease meanwhile."""
         playbook, keeper = os.getppid(), 0
         record.save()
-        if record.batches:
+        if record.batches or migrating.rows(settings, record):
             keeper = self._start_keeper(settings, record.path)
         process = name_processes([playbook, os.getpid(), *([keeper] if keeper else [])])
         lease: LeaseRecord | None = None

@@ -67,7 +67,9 @@ def test_each_step_once_and_no_way_back_over_the_contract(fresh: Rig) -> None:
     assert "too early for the contract" in early.text
     assert early.report["outcome"] == "refused"
     assert made(rig) == ["expand 1.0 2.0", "compat 1.0 2.0"]
-    late = rig.rollout(steps(), release, rollout_contract_after=0.5, rollout_version=None, playbook="contract")
+    # It takes longer than a lease that nobody renews.
+    slow = {"rollout_contract": note("contract", "sleep 5"), "rollout_lease_seconds": 3, "rollout_contract_after": 0.5}
+    late = rig.rollout(steps(**slow), release, rollout_version=None, playbook="contract")
     assert late.rc == 0, str(late)
     assert "there is no way back over it" in late.report["sentence"]
     assert made(rig)[2:] == ["contract 1.0 2.0"]
