@@ -33,6 +33,13 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]{1,255}\Z")
 
 
+def shown(value: object) -> str:
+    """A value as a message may repeat it: what stands in a URL before its host or in its query may be a secret."""
+    if not isinstance(value, str):
+        return repr(value)
+    return repr(re.sub(r"(?s)\?.*", "?...", re.sub(r"(?s)\A([A-Za-z][A-Za-z0-9+.-]*:)?(/*).*@", r"\1\2***@", value)))
+
+
 def _text(what: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise BadInput(f"{what} must be a non-empty text, got {value!r}.")
@@ -158,7 +165,7 @@ def http_url(value: object, what: str) -> str:
     """An ``http://`` or ``https://`` URL with a host; raises ``BadInput``."""
     text = _text(what, value)
     if re.search(r"[\x00-\x20\x7f]", text):
-        raise BadInput(f"{what} {text!r} has a space or a control character in it.")
+        raise BadInput(f"{what} {shown(text)} has a space or a control character in it.")
     try:
         parts = urlsplit(text)
         port_is_valid = parts.port is None or 0 < parts.port < 65536
@@ -166,7 +173,7 @@ def http_url(value: object, what: str) -> str:
         parts, port_is_valid = urlsplit(""), False
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_valid:
         raise BadInput(
-            f"{what} {text!r} is not a URL.",
+            f"{what} {shown(text)} is not a URL.",
             "It starts with http:// or https:// and names a host, such as http://127.0.0.1:8080/health.",
         )
     return text

@@ -53,7 +53,7 @@ def text(value: Any, name: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)  # -e rollout_version=2.0 stays text, but YAML makes a number of it
     if not isinstance(value, str) or any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise BadInput(f"{name} must be one line of text, got {value!r}.")
+        raise BadInput(f"{name} must be one line of text, got {_names.shown(value)}.")
     return value.strip()
 
 

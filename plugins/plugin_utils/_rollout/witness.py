@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,32 @@ def start_witness(settings: Settings, record: Record, playbook_pid: int) -> None
         return
     folder = Path(record.path).parent
     summary, status = folder / "witness.json", folder / "witness-status.json"
-    command = [sys.executable, "-m", _PACKAGE, "--url", settings.witness_url, "--rate", f"{settings.witness_rate:g}"]
-    command += ["--duration", str(_LONGEST_SECONDS), "--summary", str(summary), "--status", str(status)]
-    command += ["--log", str(folder / "witness.log"), "--die-with-parent", str(playbook_pid), "--quiet"]
+    wanted = {
+        "url": settings.witness_url,
+        "rate": settings.witness_rate,
+        "duration": _LONGEST_SECONDS,
+        "summary": str(summary),
+        "status": str(status),
+        "log": str(folder / "witness.log"),
+        "die_with_parent": playbook_pid,
+    }
     if settings.witness_mix:
-        command += ["--mix", json.dumps(settings.witness_mix)]
+        wanted["mix"] = settings.witness_mix
+    # Through a pipe, since everybody on this host may read what a process was started with, and a URL may hold a secret.
+    command = [sys.executable, "-m", _PACKAGE, "--settings", "/dev/stdin", "--quiet"]
     output = folder / "witness.out"
     with output.open("wb") as out:
         process = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(_COLLECTIONS)},
         )
+        with suppress(BrokenPipeError):  # what it says before it ends is said below
+            process.stdin.write(json.dumps(wanted).encode())  # type: ignore[union-attr]  # a pipe, see above
+            process.stdin.close()  # type: ignore[union-attr]
     record.witness = {"pid": process.pid, "summary": str(summary), "status": str(status)}
     deadline = time.monotonic() + 10
     while not status.exists():

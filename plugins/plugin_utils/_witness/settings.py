@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._names import shown
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.schedule import Kind
 
 DEFAULT_DURATION = 3600.0
@@ -74,12 +75,12 @@ def parse_url(url: object) -> Target:
     if not _PLAIN.match(url):
         raise SettingsError("url: has a space, a newline or another character that must be %-encoded")
     if not re.match(r"https?://", url, re.IGNORECASE):
-        raise SettingsError(f"url: must start with http:// or https://, got {_short(url)}")
+        raise SettingsError(f"url: must start with http:// or https://, got {shown(url)}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
-    except ValueError as exc:
-        raise SettingsError(f"url: {exc}, got {_short(url)}") from None
+    except ValueError:  # its words may repeat a part of a password
+        raise SettingsError(f"url: its host or its port is none, got {shown(url)}") from None
     if "@" in parts.netloc:
         raise SettingsError("url: must not hold a user or password; use the setting headers instead")
     if parts.fragment:
