@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
@@ -121,7 +123,7 @@ class ActionModule(ActionBase):
             record.save()
             plan = {
                 "path": record.path,
-                "settings": variables,
+                "settings": _keep(record, variables),
                 "refused": "",
                 "method": settings.method,
                 "batches": len(record.batches),
@@ -546,8 +548,25 @@ class ActionModule(ActionBase):
         return record, _settings_of(record, facts)
 
 
+def _keep(record: Record, variables: Mapping[str, Any]) -> str:
+    """Put the settings where later steps find them: a file that only this user can read, and that goes with the playbook.
+
+    A task's result is shown with -v and kept by AWX, and settings may hold secrets.
+    """
+    path = Path(C.DEFAULT_LOCAL_TMP) / f"{record.rollout_id}.json"
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(variables, default=str), encoding="utf-8")
+    return str(path)
+
+
+def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that ``_keep`` kept."""
+    kept: dict[str, Any] = json.loads(Path(facts["settings"]).read_text(encoding="utf-8"))
+    return kept
+
+
 def _settings_of(record: Record, facts: Mapping[str, Any]) -> Settings:
-    return _settled(STRATEGIES[record.strategy].from_vars(facts["settings"]), record)
+    return _settled(STRATEGIES[record.strategy].from_vars(_kept(facts)), record)
 
 
 def _settled(settings: Settings, record: Record) -> Settings:
