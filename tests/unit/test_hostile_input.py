@@ -121,7 +121,7 @@ def test_what_stands_in_a_ledger_is_no_more_trusted_than_what_is_typed(text: str
     ledger = Ledger("shop", str(tmp_path))
     name = text.encode("utf-8", "replace").decode()
     with ledger.change() as tables:
-        tables.hold([Held("shop", name, BY_ROLLOUT, Setting(Admin.READY, "100"), "", 0.0)])
+        tables.hold([Held("shop", name, BY_ROLLOUT, Setting(Admin.READY, 100), "", 0.0)])
     for member in Marks("shop", "shop", str(tmp_path)).read():
         assert member == name
         commands(f"shop/{member.replace('/', ':')}".encode())
