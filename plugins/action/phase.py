@@ -123,12 +123,11 @@ class ActionModule(ActionBase):
             record.save()
             plan = {
                 "path": record.path,
-                "settings": _keep(record, variables),
+                "kept": _keep(record, {"settings": variables, "source": source}),
                 "refused": "",
                 "method": settings.method,
                 "batches": len(record.batches),
                 "upgrade": record.upgrade,
-                "source": source,
                 "slots": bool(record.slots and record.batches),
                 "migrate": migrating.rows(settings, record),
                 **self._as_hosts(record, FORWARD),
@@ -153,7 +152,7 @@ class ActionModule(ActionBase):
         if not settings.ready_method or not record.batches or record.rolled:
             return {"msg": ""}
         with self._lasting(GRACE_SECONDS) as remote, record.at_work():
-            changed = self._roll(settings, remote, record, str(plan["source"]))
+            changed = self._roll(settings, remote, record, str(_kept(plan)["source"]))
         return self._rolled(record, changed, plan)
 
     @staticmethod
@@ -502,7 +501,7 @@ class ActionModule(ActionBase):
         if facts.get("end"):
             return dict(facts["end"])
         record = Record.load(facts["path"])
-        settings = _settings_of(record, facts) if "settings" in facts else None
+        settings = _settings_of(record, facts) if "kept" in facts else None
         return self._ended(settings, self._remote, record)
 
     def _end_of(self, settings: Settings, remote: Remote, record: Record, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -548,25 +547,25 @@ class ActionModule(ActionBase):
         return record, _settings_of(record, facts)
 
 
-def _keep(record: Record, variables: Mapping[str, Any]) -> str:
+def _keep(record: Record, what: Mapping[str, Any]) -> str:
     """Put the settings where later steps find them: a file that only this user can read, and that goes with the playbook.
 
     A task's result is shown with -v and kept by AWX, and settings may hold secrets.
     """
     path = Path(C.DEFAULT_LOCAL_TMP) / f"{record.rollout_id}.json"
     path.touch(mode=0o600)
-    path.write_text(json.dumps(variables, default=str), encoding="utf-8")
+    path.write_text(json.dumps(what, default=str), encoding="utf-8")
     return str(path)
 
 
 def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that ``_keep`` kept."""
-    kept: dict[str, Any] = json.loads(Path(facts["settings"]).read_text(encoding="utf-8"))
+    """What ``_keep`` kept: ``settings``, and the ``source`` that a ready method installs from."""
+    kept: dict[str, Any] = json.loads(Path(facts["kept"]).read_text(encoding="utf-8"))
     return kept
 
 
 def _settings_of(record: Record, facts: Mapping[str, Any]) -> Settings:
-    return _settled(STRATEGIES[record.strategy].from_vars(_kept(facts)), record)
+    return _settled(STRATEGIES[record.strategy].from_vars(_kept(facts)["settings"]), record)
 
 
 def _settled(settings: Settings, record: Record) -> Settings:
