@@ -13,7 +13,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Callable
 
@@ -108,3 +108,13 @@ def _replace(path: str, content: bytes, rights: Callable[[int], None]) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def changed_lines(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    """What became of the files, line by line, as ``FILE:NUMBER: LINE``; their lines keep their numbers."""
+    return [
+        f"{path}:{number}: {new.strip()}"
+        for path, text in after.items()
+        for number, (old, new) in enumerate(zip(before[path].splitlines(), text.splitlines()), 1)
+        if old != new
+    ]

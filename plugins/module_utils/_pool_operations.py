@@ -304,11 +304,11 @@ def _summary(marks: Marks) -> dict[str, Any] | None:
 
 
 def _counting(work: Work, operation: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What an operation returns or raises, with how many reloads of the balancer it took."""
+    """What an operation returns or raises, with how many reloads of the balancer it took, and what that was told."""
     try:
-        return {**operation(), "reloads_made": work.driver.reloads}
+        return {**operation(), "reloads_made": work.driver.reloads, "told": list(work.driver.told)}
     except RolloutError as error:
-        error.facts["reloads_made"] = work.driver.reloads
+        error.facts.update(reloads_made=work.driver.reloads, told=list(work.driver.told))
         raise
 
 

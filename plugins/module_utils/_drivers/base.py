@@ -90,6 +90,12 @@ class Driver(abc.ABC):
     by_reload: ClassVar[bool] = False  # every change is a reload, so ``prepare_return`` changes nothing
     reloads: int = 0  # how many this instance has asked for
 
+    @property
+    def told(self) -> list[str]:
+        """What this instance has told the balancer, in its own words: commands, and lines of its files that it changed."""
+        found: list[str] = self.__dict__.setdefault("_told", [])
+        return found
+
     @classmethod
     @abc.abstractmethod
     def from_params(cls, params: Mapping[str, Any], clock: Clock) -> Driver:

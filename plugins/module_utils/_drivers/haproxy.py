@@ -380,7 +380,9 @@ class HAProxyDriver(Driver):
             # A leaving worker takes no command about a server, only about a session.
             for pid, session in self._sessions():
                 if pid and session.pool == pool and session.member in names:
-                    self._master.ask(f"@!{pid} shutdown session {session.handle}")
+                    command = f"@!{pid} shutdown session {session.handle}"
+                    self._master.ask(command)
+                    self.told.append(command)
         return count
 
     def end_idle(self, pool: str, names: Sequence[str]) -> int | None:
@@ -417,6 +419,7 @@ class HAProxyDriver(Driver):
         error = replies.refusal(command, answer)
         if error is not None:
             raise error
+        self.told.append(command)
         return True
 
     # --- what outlives a reload ---
@@ -436,7 +439,7 @@ class HAProxyDriver(Driver):
         """Where no state file is read, these servers' lines in the configuration say what they are."""
         if names and self._keep != lasting.NEVER:
             required = required and self._keep == lasting.REQUIRE
-            lasting.keep_lines(self._process().pid, pool, dict.fromkeys(names, out), required)
+            self.told += lasting.keep_lines(self._process().pid, pool, dict.fromkeys(names, out), required)
 
     def _keep_state(self, pool: str) -> None:
         """Where HAProxy reads a state file, it has the present state."""
@@ -585,6 +588,7 @@ class HAProxyDriver(Driver):
         error = replies.refusal(command, answer)
         if error is not None:
             raise error
+        self.told.append(command)
         return True
 
     # --- reading ---

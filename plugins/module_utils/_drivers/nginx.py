@@ -45,7 +45,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     RouteDiffers,
     Unreachable,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._files import configuration_lock
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import changed_lines, configuration_lock
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx import files, processes, route, sockets, upstreams
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.edits import edit, leaves_none_in_service
 from ansible_collections.zerodrop.rollout.plugins.module_utils._nginx.processes import Process, Processes
@@ -556,6 +556,7 @@ class NginxDriver(Driver):
             try:
                 replaced.write(before, {name: encode(text) for name, text in wanted.items()})
                 dump = self._test("The files are as they were again.")
+                self.told.extend(changed_lines({name: configuration.sources[name].text for name in wanted}, wanted))
                 asked = self._reload()
             except (RolloutError, OSError) as error:
                 self._restore(replaced)
@@ -681,6 +682,7 @@ class NginxDriver(Driver):
     def _hang_up(self, found: Processes) -> None:
         _signal(found.master.pid, signal.SIGHUP)
         self.reloads += 1
+        self.told.append(f"kill -HUP {found.master.pid}")
 
     def _settle(self, before: Processes) -> None:
         """Until every worker that is not leaving is new: the only proof that a reload came about."""

@@ -368,7 +368,13 @@ class NginxLinksDriver(NginxDriver):
                     "There would be nothing to send a request to. Keep at least one in service.",
                 )
             self._check_usage(pool, self._processes())
+            rows = table.read()
             table.write(wanted)
+            self.told.extend(
+                f"{table.folder}: {address} {'serves' if row.serves else 'out'} at weight {row.now}"
+                for address, row in wanted.items()
+                if rows[address] != row
+            )
         self._passed.clear()
         self._behind.clear()
 

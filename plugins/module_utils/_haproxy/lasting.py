@@ -18,7 +18,12 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Refused,
     RolloutError,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._files import LOCK_FOLDER, configuration_lock, replace
+from ansible_collections.zerodrop.rollout.plugins.module_utils._files import (
+    LOCK_FOLDER,
+    changed_lines,
+    configuration_lock,
+    replace,
+)
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import config, persist
 from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy.replies import ANY_DRAIN, ANY_MAINT, ServerState
 
@@ -42,8 +47,8 @@ def state_file(texts: Mapping[str, str], pool: str) -> persist.StateFile | None:
         return None
 
 
-def keep_lines(pid: int, pool: str, out: Mapping[str, bool], required: bool) -> None:
-    """Write `disabled` on the lines of servers that are held out, and take it away from those that come back.
+def keep_lines(pid: int, pool: str, out: Mapping[str, bool], required: bool) -> list[str]:
+    """Write `disabled` on the lines of servers that are held out, and take it away from those that come back; the lines that changed.
 
     Nothing is reloaded. A server that has no line, or lines that may not be written, are left alone unless this is
     required; raises ``InvalidConfiguration`` and ``Refused``, with all files as they were.
@@ -55,21 +60,22 @@ def keep_lines(pid: int, pool: str, out: Mapping[str, bool], required: bool) -> 
     except persist.NotKept as error:
         if adds and required:
             raise _undone(pool, error) from None
-        return
+        return []
     try:
         if _is_to_be_changed(texts, pool, adds):
-            _edit(launch, pool, out)
+            return _edit(launch, pool, out)
     except (persist.NotKept, RolloutError) as error:
         if adds and not required:
-            return
+            return []
         raise error if isinstance(error, RolloutError) else _undone(pool, error) from None
+    return []
 
 
 def _undone(pool: str, reason: persist.NotKept) -> Refused:
     return Refused(f"A reload of HAProxy would undo what is changed in {pool}: {reason}.", _CHOICE, pool=pool)
 
 
-def _edit(launch: persist.Launch, pool: str, out: Mapping[str, bool]) -> None:
+def _edit(launch: persist.Launch, pool: str, out: Mapping[str, bool]) -> list[str]:
     launch.refuse_other_files()
     with configuration_lock("haproxy", launch.files[0], _LOCK_LIMIT):
         texts = launch.texts()  # again: another change may have gone before
@@ -84,6 +90,7 @@ def _edit(launch: persist.Launch, pool: str, out: Mapping[str, bool]) -> None:
     lacking = [name for name, held in out.items() if held and name not in lines]
     if lacking:
         raise persist.NotKept(_no_line(lacking))
+    return changed_lines(texts, new)
 
 
 def _is_to_be_changed(texts: Mapping[str, str], pool: str, adds: bool) -> bool:

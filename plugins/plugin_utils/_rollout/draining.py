@@ -93,8 +93,7 @@ class Draining(Returning):
         if self.record.first_new_at is None:
             self.record.first_new_at = since
         for member in members:
-            member.out_seconds += max(0.0, at - (member.out_at if member.out_at is not None else at))
-            member.out_at = None
+            member.is_back(at)
             member.state = "finished"
         message = f"{', '.join(member.host for member in members)} in service by the same reload"
         self.record.event("put back", [member.host for member in members], since, message)

@@ -126,7 +126,8 @@ def report(settings: Settings, record: Record, remote: Remote, witness: Mapping[
     """The facts of the whole rollout, as written to ``report.json`` (its schema: ``docs/report.schema.json``)."""
     counted = record.counted or balancer_counts(settings, record, remote)
     record.contract_due = migrating.due_in(settings, record) if outcome(record) == "succeeded" else None
-    return _facts(record, outcome(record), _witness_counts(witness), counted)
+    data = _facts(record, outcome(record), _witness_counts(witness), counted)
+    return {**data, "series": _series(record, witness)}
 
 
 def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: dict[str, Any]) -> dict[str, Any]:
@@ -150,6 +151,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "balancers": balancers,
         "mixed_versions_seconds": round(_mixed(record, result, duration), 3),
         "floor": record.floor,
+        "in_service": sum(each.in_service_before for each in record.members.values()) + sum(record.others),
         "batches": record.batches,
         "back_batches": record.back_batches,
         "members": {host: _member(member, duration) for host, member in record.members.items()},
@@ -161,6 +163,9 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "skipped_balancers": record.dead,
         "notes": record.notes,
         "events": record.events,
+        "told": record.told,
+        "settings": record.settings,
+        "series": None,
     }
     data["sentence"] = sentence(data)
     return data
@@ -187,6 +192,8 @@ def _member(member: MemberRecord, now: float) -> dict[str, Any]:
         "to": member.release,
         "seconds": {phase: round(seconds, 3) for phase, seconds in member.seconds.items()},
         "out_of_service_seconds": round(member.out_seconds + still_out, 3),
+        "out": [[round(at, 3) for at in span] for span in member.outs]
+        + ([[round(member.out_at, 3), None]] if member.out_at is not None else []),
         "cut": member.cut,
         "cut_kinds": dict(member.cut_kinds),
         "look": member.look,
@@ -230,6 +237,14 @@ def _witness_counts(summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "not_sent": summary.get("not_sent", 0),
         "by_class": summary.get("by_class", {}),
     }
+
+
+def _series(record: Record, summary: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What the witness saw in each second, on the rollout's clock; None where none ran."""
+    if summary is None or not summary.get("seconds", {}).get("failed"):
+        return None
+    began = datetime.fromisoformat(summary["started"]).timestamp() - record.started_at
+    return {"at": round(began, 3), **summary["seconds"]}
 
 
 def balancer_counts(settings: Settings, record: Record, remote: Remote) -> dict[str, Any]:
@@ -499,7 +514,9 @@ def tell_ledgers(fleet: Fleet, data: Mapping[str, Any]) -> None:
 def write_report(record: Record, data: Mapping[str, Any]) -> str:
     """Write ``report.json`` beside the record; returns its path."""
     path = os.path.join(os.path.dirname(record.path), "report.json")
+    text = json.dumps({**data, "series": None}, indent=2)
+    # The columns of numbers on one line: in strings a quotation mark is escaped, so this is the key.
+    text = text.replace('"series": null', '"series": ' + json.dumps(data["series"]))
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(data, file, indent=2)
-        file.write("\n")
+        file.write(text + "\n")
     return path

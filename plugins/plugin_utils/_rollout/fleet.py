@@ -152,6 +152,9 @@ class Fleet:
             made = int(facts.get("reloads_made", 0))
             if made and not self.check:
                 self.record.reloads[place] = self.record.reloads.get(place, 0) + made
+            if facts.get("told") and not self.check:
+                told = {"at": self.record.now(), "words": list(facts["told"])}
+                self.record.told.setdefault(place, []).append(told)
         if lease is None:
             return replies
         renewed = set()

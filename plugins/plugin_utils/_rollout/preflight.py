@@ -62,6 +62,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     Rollback,
     Settings,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._shown import shown
 
 
 def preflight(
@@ -189,6 +190,7 @@ def preflight(
         to_stage=method_of(settings).to_stage(settings, plan, infos),
         identities={name: pool.identity for name, pool in pools.items()},
         counters={name: counters_of(pool) for name, pool in pools.items()},
+        settings=shown(settings),
         notes=notes,
         outside_well=outside_well,
         later=list(dict.fromkeys(zones[name] for name in plan.later)),

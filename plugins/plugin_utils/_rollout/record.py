@@ -75,6 +75,7 @@ class MemberRecord:
     out_at: float | None = None  # when it was taken out, while it is out
     drained_at: float = 0.0
     out_seconds: float = 0.0
+    outs: list[list[float]] = field(default_factory=list)  # from when to when it was out, each time
     cut: int = 0  # requests or connections ended at the drain's limit
     cut_kinds: dict[str, int] = field(default_factory=dict)  # the same by kind
     look: str = ""  # pass, fail, inconclusive
@@ -83,6 +84,13 @@ class MemberRecord:
     zone: str = ""
     keeps: bool = False  # it has the release that it is to have: nothing is installed on it
     opened: bool = False  # its release may be touched from now on, whatever its state says
+
+    def is_back(self, at: float) -> None:
+        """It gets new work again since then, if it was out."""
+        if self.out_at is not None and at > self.out_at:
+            self.out_seconds += at - self.out_at
+            self.outs.append([self.out_at, at])
+        self.out_at = None
 
     @property
     def phase(self) -> str:
@@ -148,6 +156,8 @@ class Record:
     counters: dict[str, Any] = field(default_factory=dict)  # of each balancer at the start
     identities: dict[str, str] = field(default_factory=dict)  # of the process that served each place when last seen
     reloads: dict[str, int] = field(default_factory=dict)  # that the rollout itself made, by place
+    settings: dict[str, Any] = field(default_factory=dict)  # as a report may show them
+    told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # what each place was told, and when
     counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
     outside_well: bool | None = None  # whether the service answered from outside before; None: it is not asked there

@@ -168,9 +168,7 @@ class Step:
 
     def is_back(self, member: MemberRecord) -> None:
         """It serves again."""
-        if member.out_at is not None:
-            member.out_seconds += self.record.now() - member.out_at
-            member.out_at = None
+        member.is_back(self.record.now())
         member.opened = False
         if member.state == "drained":
             goes_back = self.batch.back and member.release == self.record.to_version

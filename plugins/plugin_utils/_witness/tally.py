@@ -20,6 +20,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.classify
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.latency import Latencies
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.record import Record, clean
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.schedule import Kind
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness.seconds import Seconds
 
 KeyT = TypeVar("KeyT")
 
@@ -57,6 +58,7 @@ class Tally:
     start_delay: Latencies = field(default_factory=Latencies)
     failures: list[Record] = field(default_factory=list)
     idle_closes: list[Record] = field(default_factory=list)
+    seconds: Seconds = field(default_factory=Seconds)
     posts: int = 0
     not_sent_because: str = ""
 
@@ -70,6 +72,7 @@ class Tally:
         version = _bounded(record.version, self.by_version, _VERSIONS_KEPT)
         host = _bounded(record.host, self.by_host, _HOSTS_KEPT)
         self.by_class[outcome] += 1
+        self.seconds.add(record, version)
         _count(self.by_kind, record.kind, outcome)
         _count(self.by_version, version, outcome)
         _count(self.by_host, host, outcome)

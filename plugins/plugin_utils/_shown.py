@@ -1,0 +1,43 @@
+# Copyright (c) 2026, zerodrop.rollout contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Settings as a report may show them: plain, only those that are not the default, and nothing that may be a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
+
+_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_QUERY = re.compile(r"(?<=\?)[^#\s]+")
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """By the names that the user gave them; a URL's user, password and query are left out."""
+    found = {PREFIX + each.name: getattr(settings, each.name) for each in fields(settings)}
+    defaults = {PREFIX + each.name: each.default for each in fields(settings)}
+    return {name: plain(value) for name, value in found.items() if value != defaults[name] and value not in ({}, ())}
+
+
+def plain(value: Any) -> Any:
+    """As JSON has it."""
+    if isinstance(value, Amount):
+        return str(value) if value.percent else value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def without_secrets(text: str) -> str:
+    """What stands between ``://`` and ``@``, and behind ``?``, in anything that looks like a URL."""
+    if "://" not in text:
+        return text
+    return _QUERY.sub("...", _USER.sub("...@", text))
