@@ -96,6 +96,10 @@ migrations: setup ## Data migrations, also of a PostgreSQL under load, zones and
 flips: setup ## Blue/green on the hosts of the lab, and its flips on every kind of balancer
 	@ZERODROP_FLIPS=1 pytest -q tests/integration/test_blue_green.py tests/conformance/test_flip.py $(ARGS)
 
+page: setup-python ## The report's pages in a headless Chromium, which is installed where it can be
+	@scripts/setup page
+	@pytest -q tests/page $(ARGS)
+
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)
 
@@ -107,7 +111,8 @@ test: lint setup setup-2.21 ## Everything; each balancer in its oldest and newes
 
 test-without-hosts: setup-python
 	@nice -n 10 $(MAKE) sanity core-2.21 unit
-	@pytest -q tests/conformance
+	@scripts/setup page
+	@pytest -q tests/page tests/conformance
 
 test-on-hosts: setup
 	@pytest -q tests/lab tests/integration tests/molecule

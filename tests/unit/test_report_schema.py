@@ -171,7 +171,10 @@ def test_the_outcomes_are_those_of_the_schema() -> None:
 
 def test_the_manual_names_every_field() -> None:
     manual = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
-    parts = [SCHEMA, *(SCHEMA["$defs"][name] for name in ("witness", "balancers", "member", "stop", "told", "series", "event"))]
+    parts = [
+        SCHEMA,
+        *(SCHEMA["$defs"][name] for name in ("witness", "balancers", "member", "stop", "told", "series", "event")),
+    ]
     lacking = [name for part in parts for name in part["properties"] if f"`{name}`" not in manual]
     assert lacking == []
 

@@ -439,7 +439,7 @@ class HAProxyDriver(Driver):
         """Where no state file is read, these servers' lines in the configuration say what they are."""
         if names and self._keep != lasting.NEVER:
             required = required and self._keep == lasting.REQUIRE
-            self.told += lasting.keep_lines(self._process().pid, pool, dict.fromkeys(names, out), required)
+            self.told.extend(lasting.keep_lines(self._process().pid, pool, dict.fromkeys(names, out), required))
 
     def _keep_state(self, pool: str) -> None:
         """Where HAProxy reads a state file, it has the present state."""

@@ -20,8 +20,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     plan_back,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report import page
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import migrating, migration
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.index import add_to_index
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import not_judged
@@ -188,6 +190,7 @@ def _member(member: MemberRecord, now: float) -> dict[str, Any]:
     still_out = now - member.out_at if member.out_at is not None else 0.0
     return {
         "state": member.state,
+        "in_service_before": member.in_service_before,
         "from": member.release_before,
         "to": member.release,
         "seconds": {phase: round(seconds, 3) for phase, seconds in member.seconds.items()},
@@ -512,11 +515,14 @@ def tell_ledgers(fleet: Fleet, data: Mapping[str, Any]) -> None:
 
 
 def write_report(record: Record, data: Mapping[str, Any]) -> str:
-    """Write ``report.json`` beside the record; returns its path."""
+    """Write ``report.json`` and ``report.html`` beside the record; returns the path of the first."""
     path = os.path.join(os.path.dirname(record.path), "report.json")
     text = json.dumps({**data, "series": None}, indent=2)
     # The columns of numbers on one line: in strings a quotation mark is escaped, so this is the key.
     text = text.replace('"series": null', '"series": ' + json.dumps(data["series"]))
     with open(path, "w", encoding="utf-8") as file:
         file.write(text + "\n")
+    with open(os.path.join(os.path.dirname(path), "report.html"), "w", encoding="utf-8") as file:
+        file.write(page.html(data))
+    add_to_index(os.path.dirname(os.path.dirname(path)), data)
     return path

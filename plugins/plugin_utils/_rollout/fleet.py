@@ -153,8 +153,8 @@ class Fleet:
             if made and not self.check:
                 self.record.reloads[place] = self.record.reloads.get(place, 0) + made
             if facts.get("told") and not self.check:
-                told = {"at": self.record.now(), "words": list(facts["told"])}
-                self.record.told.setdefault(place, []).append(told)
+                said = {"at": self.record.now(), "words": list(facts["told"])}
+                self.record.told.setdefault(place, []).append(said)
         if lease is None:
             return replies
         renewed = set()
