@@ -26,6 +26,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._files import take_lock
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._progress import ENVIRONMENT
 
 _PATIENCE = 2.0  # seconds for a process that was told to end
 
@@ -157,6 +158,7 @@ class Record:
     identities: dict[str, str] = field(default_factory=dict)  # of the process that served each place when last seen
     reloads: dict[str, int] = field(default_factory=dict)  # that the rollout itself made, by place
     settings: dict[str, Any] = field(default_factory=dict)  # as a report may show them
+    plan: dict[str, Any] = field(default_factory=dict)  # what was foreseen, where nothing is to be done
     told: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # what each place was told, and when
     counted: dict[str, Any] = field(default_factory=dict)  # what the balancers say of the time since then
     witness: dict[str, Any] = field(default_factory=dict)
@@ -265,6 +267,14 @@ class Record:
             json.dump(asdict(self), file)
         os.chmod(temporary, 0o640)
         os.replace(temporary, self.path)
+        self._announce()
+
+    def _announce(self) -> None:
+        """Tell who shows the progress of this run where its record is."""
+        pointer = os.environ.get(ENVIRONMENT)
+        if pointer:
+            with suppress(OSError):
+                Path(pointer).write_text(self.path, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str) -> Record:

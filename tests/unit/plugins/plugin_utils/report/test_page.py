@@ -151,7 +151,7 @@ def test_members_in_service_are_counted_from_when_they_were_out() -> None:
 def test_a_member_that_is_still_out_is_drawn_to_the_end() -> None:
     made = stopped()
     lane = next(lane for group in timeline.groups(made) for lane in group.lanes if lane.name == "web3")
-    out = next(bar for bar in lane.bars if bar.kind == "out")
+    out = next(each for each in lane.bars if each.kind == "out")
     assert float(out.left) + float(out.width) == pytest.approx(100, abs=0.1)
     assert not lane.well
 
