@@ -25,8 +25,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _k
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
+    ahead,
     cancel,
     ending,
+    foresight,
     migrating,
     migration,
     overview,
@@ -132,7 +134,7 @@ class ActionModule(ActionBase):
                 "migrate": migrating.rows(settings, record),
                 **self._as_hosts(record, FORWARD),
             }
-            summary = preflight.summary(record)
+            summary = foresight.text(record.plan) if record.plan else preflight.summary(record)
             first = migrating.to_run_before(settings, record)
             if first or not settings.ready_method or not record.batches:
                 words = f"\n  first, on {record.migrate_on}: {', '.join(first)}" if first else ""
@@ -238,7 +240,9 @@ class ActionModule(ActionBase):
         plan = {"path": record.path, "refused": str(error), "method": "", "batches": 0, "hosts": [], "serial": [1]}
         return {"msg": preflight.refused(error), "code": error.code, "plan": plan}
 
-    def _planned(self, variables: Mapping[str, Any], remote: Remote) -> tuple[Record, Settings, str]:
+    def _planned(
+        self, variables: Mapping[str, Any], remote: Remote, ahead_only: bool = False
+    ) -> tuple[Record, Settings, str]:
         """The rollout, and what a ready method installs from; that is read, and its checksum taken, once."""
         settings = STRATEGIES[self._strategy].from_vars(variables)
         check_witness(settings)
@@ -254,7 +258,7 @@ class ActionModule(ActionBase):
 
         def look(rollout_id: str = "") -> Record:
             if isinstance(settings, BlueGreen):
-                return plan_slots(
+                found = plan_slots(
                     settings,
                     {slot: hosts_of(settings.hosts_in(slot), self._loader, self._vars) for slot in SLOTS},
                     hosts_of(settings.balancers, self._loader, self._vars),
@@ -264,16 +268,19 @@ class ActionModule(ActionBase):
                     self._check,
                     rollout_id,
                 )
-            return preflight.preflight(
-                settings,
-                hosts_of(settings.hosts, self._loader, self._vars),
-                [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers],
-                self._vars["hostvars"],
-                remote,
-                upgrade,
-                self._check,
-                rollout_id,
-            )
+            else:
+                found = preflight.preflight(
+                    settings,
+                    hosts_of(settings.hosts, self._loader, self._vars),
+                    [hosts_of(layer.balancers, self._loader, self._vars) for layer in settings.layers],
+                    self._vars["hostvars"],
+                    remote,
+                    upgrade,
+                    self._check,
+                    rollout_id,
+                )
+            ahead.check_plan(settings, found)
+            return found
 
         tasks = self._step_tasks(settings)
         # The hosts take longer to answer than this does; it has to be over before anything forks.
@@ -284,7 +291,10 @@ class ActionModule(ActionBase):
         finally:
             making.join()
         preflight.make_folder(settings, record)
-        if (record.batches or record.unended or migrating.rows(settings, record)) and not self._check:
+        if ahead_only or self._check:
+            if not isinstance(settings, BlueGreen):
+                record.plan = ahead.look_ahead(_settled(settings, record), remote, record)
+        elif record.batches or record.unended or migrating.rows(settings, record):
             record = self._begin(settings, remote, record, look)
         record.step_tasks = tasks
         return record, _settled(settings, record), source
@@ -374,6 +384,18 @@ class ActionModule(ActionBase):
 
     def _put_back(self) -> dict[str, Any]:
         return self._batch_phase(Phases.put_back)
+
+    def _plan(self) -> dict[str, Any]:
+        with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
+            record, _settings, _source = self._planned(self._own_variables(), remote, ahead_only=True)
+        path = ahead.write_plan(record, record.plan)
+        stats = {"rollout_plan_hash": record.plan["hash"], "rollout_plan": path}
+        return {
+            "msg": f"{foresight.text(record.plan)}\nPlan: {path}",
+            "hash": record.plan["hash"],
+            "plan": record.plan,
+            "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
+        }
 
     # -- the steps of a data migration ------------------------------------------
 
@@ -614,6 +636,7 @@ _PHASES = {
     "flip": ActionModule._flip,
     "decide_back": ActionModule._decide_back,
     "report": ActionModule._report,
+    "plan": ActionModule._plan,
     "status": ActionModule._status,
     "stop": ActionModule._stop,
 }

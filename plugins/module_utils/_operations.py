@@ -22,6 +22,7 @@ OPERATIONS: Mapping[str, str] = {
     "pool_return": "_pool_operations",
     "pool_put_back": "_pool_operations",
     "pool_weigh": "_pool_operations",
+    "pool_rehearse": "_pool_operations",
     "pool_member": "_pool_operations",
     "route_read": "_route_operations",
     "route_prepare": "_route_operations",

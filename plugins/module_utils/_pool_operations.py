@@ -164,6 +164,29 @@ def pool_put_back(
     return _heard(fence, result)
 
 
+def pool_rehearse(
+    params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
+) -> dict[str, Any]:
+    """What the balancer would be told to take each of some batches out, and to let it back in; changes nothing."""
+    balancer = driver or open_driver(params, clock or Clock())
+    balancer.rehearsing = True
+    pool = pool_name(params.get("pool"), "pool")
+    rehearsed = []
+    for batch in params.get("batches") or []:
+        names = [member_name(name) for name in batch]
+        words = {}
+        for step, change in (
+            ("out", balancer.hold_out),
+            ("checked", balancer.prepare_return),
+            ("back", balancer.put_back),
+        ):
+            balancer.told.clear()
+            change(pool, names)
+            words[step] = list(balancer.told)
+        rehearsed.append(words)
+    return {"changed": False, "batches": rehearsed}
+
+
 def pool_weigh(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:

@@ -26,6 +26,7 @@ options:
       - V(roll_out) looks at every balancer and member and plans the batches. With a ready method it then brings the release
         to the members and runs every batch, and the way back if it stops. With tasks of the user's own it changes nothing, and
         the phases that follow are for one batch each, with those tasks between them.
+      - V(plan) looks at the same, changes nothing, and says what would be done.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
@@ -37,7 +38,7 @@ options:
       - V(stop) asks the run that works on the service to end after the batch in hand.
     type: str
     required: true
-    choices: [roll_out, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
+    choices: [roll_out, plan, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
   strategy:
     description:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
@@ -78,7 +79,7 @@ msg:
 plan:
   description: The path of the rollout's record, the upgrade method and the batches as rows for M(ansible.builtin.add_host).
   type: dict
-  returned: for O(name=roll_out) and O(name=decide_back)
+  returned: for O(name=roll_out) and O(name=decide_back); for O(name=plan) the plan as data
   sample: {path: rollout-reports/20261123T090000Z-a1b2c3/record.json, method: archive, batches: 3, hosts: [], serial: [1]}
 members:
   description: The members of the batch that are drained and ready to be upgraded.
@@ -86,6 +87,10 @@ members:
   elements: str
   returned: for the phases of a batch
   sample: [web1, web2]
+hash:
+  description: The hash of the plan, for C(rollout_plan_hash).
+  type: str
+  returned: for O(name=plan)
 stopped:
   description: Whether the rollout has stopped, so that batches which have not begun must not.
   type: bool
@@ -116,6 +121,7 @@ def main() -> None:
                 "required": True,
                 "choices": [
                     "roll_out",
+                    "plan",
                     "drain",
                     "upgraded",
                     "gate",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -184,6 +185,14 @@ def command(value: Any, name: str) -> tuple[str, ...]:
         except ValueError as error:
             raise BadInput(f"{name} cannot be split into words: {error}.") from error
     return tuple(text(each, name) for each in items(value, name)) if value else ()
+
+
+def plan_hash(value: Any, name: str) -> str:
+    """As the playbook plan gives it."""
+    result = text(value, name)
+    if not re.fullmatch(r"[0-9a-f]{6}(-[0-9a-f]{6}){5}", result):
+        raise BadInput(f"{name} must be a plan's hash, as the playbook zerodrop.rollout.plan says it, got {value!r}.")
+    return result
 
 
 def floor(value: Any, name: str) -> Amount:
@@ -364,6 +373,7 @@ class Settings:
     take_over: bool = setting(boolean, False)
     status_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")
+    plan_hash: str = setting(optional(plan_hash), "")
 
     witness_url: str = setting(optional(named(_names.http_url)), "")
     witness_rate: float = setting(number(0.1, 10000), 5.0)

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
 
+_NOT_OF_IT = (f"{PREFIX}plan_hash",)  # it is made of the others
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 
@@ -22,7 +23,11 @@ def shown(settings: Settings) -> dict[str, Any]:
     """By the names that the user gave them; a URL's user, password and query are left out."""
     found = {PREFIX + each.name: getattr(settings, each.name) for each in fields(settings)}
     defaults = {PREFIX + each.name: each.default for each in fields(settings)}
-    return {name: plain(value) for name, value in found.items() if value != defaults[name] and value not in ({}, ())}
+    return {
+        name: plain(value)
+        for name, value in found.items()
+        if value != defaults[name] and value not in ({}, ()) and name not in _NOT_OF_IT
+    }
 
 
 def plain(value: Any) -> Any:

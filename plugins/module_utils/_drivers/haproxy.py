@@ -544,6 +544,13 @@ class HAProxyDriver(Driver):
         pool_name(pool)
         for name in names:
             member_name(name)
+        if self.rehearsing:
+            now = self._settled(lambda: self._snapshot(pool))[0]
+            for name in names:
+                self.told.extend(commands(now.server(pool, name), now.tracked_by(name), f"{pool}/{name}"))
+            if out and not on_the_way_back and self._keep != lasting.NEVER:
+                self.told.extend(lasting.would_keep_lines(now.process.pid, pool, names))
+            return
         for attempt in range(_ATTEMPTS):
             if attempt:
                 self._clock.sleep(_PAUSE * attempt)

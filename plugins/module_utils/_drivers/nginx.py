@@ -536,6 +536,12 @@ class NginxDriver(Driver):
         wanted = self._edits(pool, changes)
         if not wanted:
             return
+        if self.rehearsing:
+            found = self._processes()
+            texts = self._configuration(found).sources
+            self.told.extend(changed_lines({name: texts[name].text for name in wanted}, wanted))
+            self.told.append(f"kill -HUP {found.master.pid}")
+            return
         seen = self._loaded
         with configuration_lock(self.kind, self._config, _LOCK_LIMIT):
             configuration = self._configuration(self._processes())

@@ -360,6 +360,9 @@ class NginxLinksDriver(NginxDriver):
         table = self._table(pool)
         if table.holds(self._wanted(pool, table, changes)):
             return
+        if self.rehearsing:
+            self._tell(table, self._wanted(pool, table, changes))
+            return
         with table.lock():
             wanted = self._wanted(pool, table, changes)  # again: another change may have gone before
             if not any(row.serves for row in wanted.values()):
@@ -368,15 +371,18 @@ class NginxLinksDriver(NginxDriver):
                     "There would be nothing to send a request to. Keep at least one in service.",
                 )
             self._check_usage(pool, self._processes())
-            rows = table.read()
+            self._tell(table, wanted)
             table.write(wanted)
-            self.told.extend(
-                f"{table.folder}: {address} {'serves' if row.serves else 'out'} at weight {row.now}"
-                for address, row in wanted.items()
-                if rows[address] != row
-            )
         self._passed.clear()
         self._behind.clear()
+
+    def _tell(self, table: Table, wanted: Mapping[str, Weights]) -> None:
+        now = table.read()
+        self.told.extend(
+            f"{table.folder}: {address} {'serves' if row.serves else 'out'} at weight {row.now}"
+            for address, row in wanted.items()
+            if now[address] != row
+        )
 
     def _wanted(
         self, pool: str, table: Table, changes: Mapping[str, Callable[[Weights], Weights]]

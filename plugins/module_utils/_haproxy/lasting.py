@@ -71,6 +71,17 @@ def keep_lines(pid: int, pool: str, out: Mapping[str, bool], required: bool) -> 
     return []
 
 
+def would_keep_lines(pid: int, pool: str, names: Sequence[str]) -> list[str]:
+    """The lines that would change if these servers were held out; none where that cannot be told."""
+    try:
+        texts = persist.launch_of(pid).texts()
+        if not _is_to_be_changed(texts, pool, True):
+            return []
+        return changed_lines(texts, config.edit(texts, pool, dict.fromkeys(names, True)))
+    except (persist.NotKept, RolloutError):
+        return []
+
+
 def _undone(pool: str, reason: persist.NotKept) -> Refused:
     return Refused(f"A reload of HAProxy would undo what is changed in {pool}: {reason}.", _CHOICE, pool=pool)
 

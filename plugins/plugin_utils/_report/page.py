@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.charts import Chart, Mark, charts
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.plan import part
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.scale import clock, lasted, percent, time_marks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.template import render
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.timeline import WELL, Group, groups
@@ -57,6 +58,7 @@ class Page:
     moments: tuple[Mark, ...]
     charts: tuple[Chart, ...]
     evidence: str
+    plan: str
     phases: tuple[str, ...]
     rows: tuple[Row, ...]
     told: tuple[tuple[str, tuple[tuple[str, list[tuple[str, Sequence[str]]]], ...]], ...]
@@ -86,6 +88,7 @@ def _page(report: Mapping[str, Any]) -> Page:
         moments=_moments(float(report["duration_seconds"])),
         charts=tuple(charts(report)),
         evidence="",
+        plan=part(report["plan"]) if report.get("plan") else "",
         phases=names,
         rows=tuple(_row(host, member, names) for host, member in report["members"].items()),
         told=tuple(_told(report)),

@@ -88,7 +88,7 @@ _REPORT = """{% extends "frame" %}{% import "macros" as m %}
 {% endfor %}</section>{% endif %}
 
 <section><h2>Settings and plan</h2>
-{% if page.batches %}<p>At least {{ r.floor }} members stay in service.</p><ol>{% for batch in page.batches %}<li>{{ batch }}</li>{% endfor %}</ol>{% endif %}
+{{ page.plan }}{% if page.batches and not page.plan %}<p>At least {{ r.floor }} members stay in service.</p><ol>{% for batch in page.batches %}<li>{{ batch }}</li>{% endfor %}</ol>{% endif %}
 {% if page.settings %}<div class="scroll" tabindex="0" role="region" aria-label="Settings"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th></tr></thead>
 <tbody>{% for name, value in page.settings %}<tr><th scope="row"><code>{{ name }}</code></th><td><code>{{ value }}</code></td></tr>{% endfor %}</tbody></table></div>
 <p class="soft">Those that are not the default. Users, passwords and queries of URLs are left out.</p>{% else %}<p>Nothing is known of the settings.</p>{% endif %}</section>

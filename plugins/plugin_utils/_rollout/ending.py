@@ -165,6 +165,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "skipped_balancers": record.dead,
         "notes": record.notes,
         "events": record.events,
+        "plan": record.plan or None,
         "told": record.told,
         "settings": record.settings,
         "series": None,
