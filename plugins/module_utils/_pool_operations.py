@@ -181,7 +181,8 @@ def pool_rehearse(
             ("back", balancer.put_back),
         ):
             balancer.told.clear()
-            change(pool, names)
+            if balancer.rehearses:
+                change(pool, names)
             words[step] = list(balancer.told)
         rehearsed.append(words)
     return {"changed": False, "batches": rehearsed}

@@ -20,7 +20,7 @@ from ansible_collections.zerodrop.rollout.tests.unit.plugins.plugin_utils.report
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; make page installs it")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed; make page installs it")
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
-PROGRAM = next((found for name in PROGRAMS if (found := shutil.which(name))), None)
+PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no Chromium here; make page installs Debian's")
 
 SCREENS: dict[str, dict[str, Any]] = {

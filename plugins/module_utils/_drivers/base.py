@@ -89,6 +89,7 @@ class Driver(abc.ABC):
     kind: ClassVar[str]  # the value of ``rollout_driver``
     by_reload: ClassVar[bool] = False  # every change is a reload, so ``prepare_return`` changes nothing
     reloads: int = 0  # how many this instance has asked for
+    rehearses: ClassVar[bool] = False  # whether it knows what ``rehearsing`` is
     rehearsing: bool = False  # changes are only noted in ``told``, as they would be made from the present state
 
     @property

@@ -118,6 +118,7 @@ class HAProxyDriver(Driver):
     """The HAProxy on this host."""
 
     kind: ClassVar[str] = "haproxy"
+    rehearses: ClassVar[bool] = True
 
     def __init__(
         self,

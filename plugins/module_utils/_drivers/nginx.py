@@ -88,6 +88,7 @@ _Change = Callable[[Settings], Settings]
 class NginxDriver(Driver):
     kind: ClassVar[str] = "nginx"
     by_reload: ClassVar[bool] = True
+    rehearses: ClassVar[bool] = True
 
     def __init__(
         self,
