@@ -372,6 +372,7 @@ class Settings:
     switch_after: float | None = setting(number(0, 86400), None)
     take_over: bool = setting(boolean, False)
     status_file: str = setting(text, "")
+    metrics_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")
     plan_hash: str = setting(optional(plan_hash), "")
 

@@ -21,7 +21,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report import page
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import migrating, migration
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import metrics, migrating, migration
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.index import add_to_index
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
@@ -526,4 +526,5 @@ def write_report(record: Record, data: Mapping[str, Any]) -> str:
     with open(os.path.join(os.path.dirname(path), "report.html"), "w", encoding="utf-8") as file:
         file.write(page.html(data))
     add_to_index(os.path.dirname(os.path.dirname(path)), data)
+    metrics.write(data, str(record.settings.get("rollout_metrics_file", "")))
     return path

@@ -21,6 +21,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 # What a plan hangs on; each has its part of the hash, in this order.
 PARTS = ("what goes where", "batches", "releases", "members in service", "balancers", "settings")
 _DIGITS = 6
+# Where things are written, and who may be pushed aside, change no plan.
+_BESIDE = ("rollout_report_dir", "rollout_status_file", "rollout_metrics_file", "rollout_take_over")
 
 
 def hash_of(record: Record) -> str:
@@ -32,7 +34,7 @@ def hash_of(record: Record) -> str:
         {each.host: each.release for each in members},
         [{each.host: each.in_service_before for each in members}, record.others],
         [record.balancers, {each.host: [each.names, each.addresses] for each in members}],
-        record.settings,
+        {name: value for name, value in record.settings.items() if name not in _BESIDE},
     )
     return "-".join(hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:_DIGITS] for part in parts)
 

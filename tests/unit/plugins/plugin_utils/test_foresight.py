@@ -167,6 +167,7 @@ def test_what_is_no_hash_is_refused(wrong: str) -> None:
 
 def test_the_time_and_the_name_of_a_run_are_no_part_of_its_plan() -> None:
     other = dataclasses.replace(record(), started_at=0.0, rollout_id="20261125T120000Z-abcdef", check=False)
+    other.settings = {**other.settings, "rollout_report_dir": "/srv/reports"}
     assert foresight.hash_of(other) == foresight.hash_of(record())
 
 
