@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,7 +41,7 @@ def test_every_line_can_be_read(word: str) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"check": True}, {"outcome": "refused"}])
-def test_what_was_no_rollout_leaves_the_file_as_it_is(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_what_was_no_rollout_leaves_the_file_as_it_is(tmp_path: Path, changes: dict[str, Any]) -> None:
     path = tmp_path / "shop.prom"
     metrics.write(report(**changes), str(path))
     assert not path.exists()
