@@ -33,6 +33,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from ansible import constants as C
 from ansible.plugins.callback import CallbackBase
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _progress
@@ -105,7 +106,9 @@ class CallbackModule(CallbackBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.disabled = not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb"
+        # ansible-runner, and so AWX, gives its jobs a terminal that nobody looks at, and keeps what is written there.
+        unseen = str(C.DEFAULT_STDOUT_CALLBACK).endswith("awx_display") or os.environ.get("TERM", "dumb") == "dumb"
+        self.disabled = unseen or not sys.stdout.isatty()
         if self.disabled:
             return
         handle, self._pointer = tempfile.mkstemp(prefix="zerodrop-progress-")
