@@ -89,18 +89,29 @@ def page(rows: Sequence[Row]) -> str:
 
 HEAD = """# Controllers that died, moment by moment
 
-Written by `make kills`, which takes the better part of an hour: a rolling upgrade of six members, two at a time, under 150 requests a second of every kind, on the hosts of the lab. The controller comes to its end at generated moments, in every phase in turn:
+Written by `make kills`, which takes the better part of an hour: a rolling upgrade of six members, two at a time, \
+under 150 requests a second of every kind, on the hosts of the lab. The controller comes to its end at generated \
+moments, in every phase in turn:
 
 * **SIGKILL**: every process of it at once, as when an AWX job's container is gone.
-* **power**: the same, and no packet from or to it gets through from then on: nobody hears that its connections are gone.
+* **power**: the same, and no packet from or to it gets through from then on: nobody hears that its connections are\
+ gone.
 * **SIGTERM**: `ansible-playbook` is told to end.
 
-Then members that can be back are waited for; with a lease of 6 seconds, after which the [dead man's switch](when-it-dies.md) fires. A member in mid-upgrade stays out. `recover --check` must change nothing, the same playbook must finish the rollout, and a third run must change nothing. The load goes on all the while; *failed* counts every request without a good answer, and every order of a client that was lost or executed twice would fail the test. *Closed idle* are kept connections that nginx 1.22 closes in a reload just when a client uses them again. At least 3 members must be in service at every moment. Behind `3 haproxy, one cut off` the controller does not reach one of the balancers, which has no clients then.
+Then members that can be back are waited for; with a lease of 6 seconds, after which the [dead man's switch](when-\
+it-dies.md) fires. A member in mid-upgrade stays out. `recover --check` must change nothing, the same playbook must\
+ finish the rollout, and a third run must change nothing. The load goes on all the while; *failed* counts every \
+request without a good answer, and every order of a client that was lost or executed twice would fail the test. \
+*Closed idle* are kept connections that nginx 1.22 closes in a reload just when a client uses them again. At least \
+3 members must be in service at every moment. Behind `3 haproxy, one cut off` the controller does not reach one of \
+the balancers, which has no clients then.
 
 {summary}
 ## Every moment
 
-*web3 upgraded +0.21 s* is 0.21 s after the run's record said that the upgrade of web3 began: `planned` is before the first member, `untouched` is in its drain, `upgraded` in its upgrade or gate, `healthy` while it is put back, `finished` after that.
+*web3 upgraded +0.21 s* is 0.21 s after the run's record said that the upgrade of web3 began: `planned` is before \
+the first member, `untouched` is in its drain, `upgraded` in its upgrade or gate, `healthy` while it is put back, \
+`finished` after that.
 
 {rows}"""
 
