@@ -30,10 +30,18 @@ _TEMPLATE = """{% extends "frame" %}
 {% for service in services %}<section><h2>{{ service.name }}</h2>
 <dl class="facts">{% for name, value in service.facts %}<div><dt>{{ name }}</dt><dd>{{ value }}</dd></div>{% endfor %}</dl>
 {% if service.bars | length > 1 %}<figure><figcaption>How long they took, up to {{ service.most }}; the latest on the right</figcaption>
-<div class="trend" role="img" aria-label="{{ service.words }}">{% for bar in service.bars %}<i class="{{ bar.kind }}" style="height:{{ bar.height }}%" title="{{ bar.words }}"></i>{% endfor %}</div>
-<ul class="legend"><li><i class="back"></i>succeeded</li><li><i class="drain"></i>rolled back or frozen</li><li><i class="fail"></i>failed</li></ul></figure>{% endif %}
-<div class="scroll" tabindex="0" role="region" aria-label="Rollouts of {{ service.name }}"><table><thead><tr><th scope="col">started</th><th scope="col">what</th><th scope="col">outcome</th><th scope="col" class="number">took</th><th scope="col" class="number">requests</th><th scope="col" class="number">failed</th><th scope="col">in words</th></tr></thead>
-<tbody>{% for row in service.rows %}<tr><td>{% if row.id %}<a href="{{ row.id }}/report.html">{{ row.started }}</a>{% else %}{{ row.started }}{% endif %}</td><td>{{ row.title }}</td><td class="{{ row.mood }}">{{ row.outcome }}</td><td class="number">{{ row.took }}</td><td class="number">{{ row.requests }}</td><td class="number">{{ row.failed }}</td><td class="long">{{ row.sentence }}</td></tr>
+<div class="trend" role="img" aria-label="{{ service.words }}">{% for bar in service.bars %}<i class="{{ bar.kind }}"
+style="height:{{ bar.height }}%" title="{{ bar.words }}"></i>{% endfor %}</div>
+<ul class="legend"><li><i class="back"></i>succeeded</li><li><i class="drain"></i>rolled back or frozen</li><li><i
+class="fail"></i>failed</li></ul></figure>{% endif %}
+<div class="scroll" tabindex="0" role="region" aria-label="Rollouts of {{ service.name }}"><table><thead><tr><th
+scope="col">started</th><th scope="col">what</th><th scope="col">outcome</th><th scope="col"
+class="number">took</th><th scope="col" class="number">requests</th><th scope="col" class="number">failed</th><th
+scope="col">in words</th></tr></thead>
+<tbody>{% for row in service.rows %}<tr><td>{% if row.id %}<a href="{{ row.id }}/report.html">{{ row.started }}</a>{%
+else %}{{ row.started }}{% endif %}</td><td>{{ row.title }}</td><td class="{{ row.mood }}">{{ row.outcome }}</td><td
+class="number">{{ row.took }}</td><td class="number">{{ row.requests }}</td><td class="number">{{ row.failed
+}}</td><td class="long">{{ row.sentence }}</td></tr>
 {% endfor %}</tbody></table></div></section>
 {% endfor %}{% endblock %}"""
 

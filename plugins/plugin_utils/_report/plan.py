@@ -19,18 +19,23 @@ _STEPS = {"out": "out", "checked": "checked again", "back": "back"}
 
 _PART = """<p>{{ plan.members }} members, {{ plan.in_service }} in service; at least {{ plan.floor }} stay so. {{ how_long }}</p>
 <p>Hash of this plan, for <code>rollout_plan_hash</code>: <code>{{ plan.hash }}</code></p>
-<div class="scroll" tabindex="0" role="region" aria-label="Batches of the plan"><table><thead><tr><th scope="col" class="number">batch</th><th scope="col">members</th><th scope="col" class="number">in service meanwhile</th></tr></thead>
-<tbody>{% for batch in plan.batches %}<tr><td class="number">{{ loop.index }}</td><td class="long">{{ batch.members | join(", ") }}</td><td class="number">{{ batch.in_service_meanwhile }}</td></tr>
+<div class="scroll" tabindex="0" role="region" aria-label="Batches of the plan"><table><thead><tr><th scope="col"
+class="number">batch</th><th scope="col">members</th><th scope="col"
+class="number">in service meanwhile</th></tr></thead>
+<tbody>{% for batch in plan.batches %}<tr><td class="number">{{ loop.index }}</td><td class="long">{{ batch.members |
+join(", ") }}</td><td class="number">{{ batch.in_service_meanwhile }}</td></tr>
 {% endfor %}</tbody></table></div>
 {% for number, told in told %}<details><summary>What the balancers will be told for batch {{ number }}</summary><ul class="plain">
-{% for place, step, line, names in told %}<li>{{ place }}, {{ step }}: <code>{{ line }}</code>{% if names %} <span class="soft">for {{ names | join(", ") }}</span>{% endif %}</li>
+{% for place, step, line, names in told %}<li>{{ place }}, {{ step }}: <code>{{ line }}</code>{% if names %} <span
+class="soft">for {{ names | join(", ") }}</span>{% endif %}</li>
 {% endfor %}</ul></details>
 {% endfor %}
 <p>{{ back }}</p>
 {% if plan.notes %}<ul class="plain">{% for note in plan.notes %}<li class="soft">{{ note }}.</li>{% endfor %}</ul>{% endif %}"""
 
 _PAGE = """{% extends "frame" %}{% block title %}{{ plan.service }}: plan{% endblock %}
-{% block page %}<h1>{{ plan.service }}: plan{% if plan.to_version %} from {{ plan.from_version or "an unknown version" }} to {{ plan.to_version }}{% endif %}</h1>
+{% block page %}<h1>{{ plan.service }}: plan{% if plan.to_version %} from {{ plan.from_version or "an unknown version"
+}} to {{ plan.to_version }}{% endif %}</h1>
 <section><h2>Plan</h2>{{ part }}</section>{% endblock %}"""
 
 

@@ -38,7 +38,11 @@ dl.facts dt { color: var(--soft); font-size: .85rem; } dl.facts dd { margin: 0; 
 .many .track { height: .6rem; margin: 0; border-radius: 0; } .many b { font-size: .7rem; line-height: 1; }
 .track i { position: absolute; top: 0; bottom: 0; min-width: 1px; }
 .track i.out { background: var(--out); } .track i:not(.out) { top: 20%; bottom: 20%; }
-.many summary { padding: 0; list-style: none; } .many summary b::before { content: "\25B8  "; } .many [open] > summary b::before { content: "\25BE  "; } .many summary .track { height: 1rem; margin: 1px 0; display: block; } .many summary b { font-size: .8rem; line-height: 1.2; }
+.many summary { padding: 0; list-style: none; }
+.many summary b::before { content: "\25B8  "; }
+.many [open] > summary b::before { content: "\25BE  "; }
+.many summary .track { height: 1rem; margin: 1px 0; display: block; }
+.many summary b { font-size: .8rem; line-height: 1.2; }
 .group { font-size: .8rem; color: var(--soft); margin: .5rem 0 .1rem; break-after: avoid; }
 .bg-out { background: var(--out); } .drain { background: var(--drain); } .upgrade { background: var(--upgrade); }
 .gate { background: var(--gate); } .back { background: var(--back); } .bg-in { background: var(--track); }

@@ -31,14 +31,19 @@ _FRAME = """<!DOCTYPE html>
 </html>
 """
 
-_MACROS = """{% macro legend(entries) %}<ul class="legend">{% for kind, words in entries %}<li><i class="{{ kind }}"></i>{{ words }}</li>{% endfor %}</ul>{% endmacro %}
-{% macro times(moments) %}<div class="times" aria-hidden="true">{% for each in moments %}<span style="left:{{ each.at }}%">{{ each.words }}</span>{% endfor %}</div>{% endmacro %}
+_MACROS = """{% macro legend(entries) %}<ul class="legend">{% for kind, words in entries %}<li><i class="{{ kind
+}}"></i>{{ words }}</li>{% endfor %}</ul>{% endmacro %}
+{% macro times(moments) %}<div class="times" aria-hidden="true">{% for each in moments %}<span style="left:{{ each.at
+}}%">{{ each.words }}</span>{% endfor %}</div>{% endmacro %}
 {% macro chart(each, moments) %}<figure>
 <figcaption>{{ each.title }}</figcaption>
 {{ legend(each.legend) }}
 <div class="plot"><div class="scale" aria-hidden="true">{% for row in each.rows %}<span style="bottom:{{ row.at }}%">{{ row.words }}</span>{% endfor %}</div>
-<div class="chart" role="img" aria-label="{{ each.words }}"><svg viewBox="0 0 1000 200" preserveAspectRatio="none" aria-hidden="true">{% for shape in each.shapes %}<path class="{{ shape.kind }}" d="{{ shape.path }}"/>{% endfor %}</svg>
-{% if each.failures %}<div class="failures">{% for mark in each.failures %}<i style="left:{{ mark.at }}%" title="{{ mark.words }}"></i>{% endfor %}</div>{% endif %}</div></div>
+<div class="chart" role="img" aria-label="{{ each.words }}"><svg viewBox="0 0 1000 200" preserveAspectRatio="none"
+aria-hidden="true">{% for shape in each.shapes %}<path class="{{ shape.kind }}" d="{{ shape.path }}"/>{% endfor
+%}</svg>
+{% if each.failures %}<div class="failures">{% for mark in each.failures %}<i style="left:{{ mark.at }}%" title="{{
+mark.words }}"></i>{% endfor %}</div>{% endif %}</div></div>
 {{ times(moments) }}
 <p class="soft">{{ each.words }}</p>
 </figure>{% endmacro %}"""
@@ -60,11 +65,18 @@ _REPORT = """{% extends "frame" %}{% import "macros" as m %}
 <ul class="plain">{% for mood, text in page.faults %}<li class="{{ mood }}">{{ text }}</li>{% endfor %}</ul></section>{% endif %}
 
 {% if page.groups %}<section><h2>Timeline</h2>
-{{ m.legend([("bg-in", "in service"), ("bg-out", "out of service"), ("drain", "drain"), ("upgrade", page.work), ("gate", "gate"), ("back", "put back and look")]) }}
+{{ m.legend([("bg-in", "in service"), ("bg-out", "out of service"), ("drain", "drain"), ("upgrade", page.work),
+("gate", "gate"), ("back", "put back and look")]) }}
 <div class="{{ 'many' if page.many else 'few' }}">
-{% for group in page.groups %}{% if page.many %}<details><summary class="lane"><b{% if not group.well %} class="bad"{% endif %}>{{ group.title }}</b><span class="track" role="img" aria-label="Like {{ group.lanes[0].words }}">{% for bar in group.lanes[0].bars %}<i class="{{ bar.kind }}" style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i>{% endfor %}</span></summary>{% else %}<p class="group">{{ group.title }}</p>{% endif %}
+{% for group in page.groups %}{% if page.many %}<details><summary class="lane"><b{% if not group.well %} class="bad"{%
+endif %}>{{ group.title }}</b><span class="track" role="img" aria-label="Like {{ group.lanes[0].words }}">{% for bar
+in group.lanes[0].bars %}<i class="{{ bar.kind }}" style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i>{% endfor
+%}</span></summary>{% else %}<p class="group">{{ group.title }}</p>{% endif %}
 
-{% for lane in group.lanes %}<div class="lane"><b{% if not lane.well %} class="bad"{% endif %} title="{{ lane.name }}">{{ lane.name }}</b><div class="track" role="img" aria-label="{{ lane.words }}" title="{{ lane.words }}">{% for bar in lane.bars %}<i class="{{ bar.kind }}" style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i>{% endfor %}</div></div>
+{% for lane in group.lanes %}<div class="lane"><b{% if not lane.well %} class="bad"{% endif %} title="{{ lane.name
+}}">{{ lane.name }}</b><div class="track" role="img" aria-label="{{ lane.words }}" title="{{ lane.words }}">{% for bar
+in lane.bars %}<i class="{{ bar.kind }}" style="left:{{ bar.left }}%;width:{{ bar.width }}%"></i>{% endfor
+%}</div></div>
 {% endfor %}{% if page.many %}</details>{% endif %}{% endfor %}</div>
 {{ m.times(page.moments) }}
 {% if page.many %}<p class="soft">Each batch is shown by its first member; open it for a lane of each.</p>{% endif %}</section>{% endif %}
@@ -75,23 +87,37 @@ _REPORT = """{% extends "frame" %}{% import "macros" as m %}
 
 {% if page.evidence %}<section class="evidence"><h2>The canary's evidence</h2>{{ page.evidence }}</section>{% endif %}
 
-{% if r.members %}<section><h2>Members</h2><details{% if not page.many %} open{% endif %}><summary>{{ r.members | length }} members</summary><div class="scroll" tabindex="0" role="region" aria-label="Members"><table>
-<thead><tr><th scope="col">member</th><th scope="col">state</th><th scope="col">release</th>{% for phase in page.phases %}<th scope="col" class="number">{{ phase }}</th>{% endfor %}<th scope="col" class="number">out of service</th><th scope="col" class="number">cut</th><th scope="col">look, trouble</th></tr></thead>
-<tbody>{% for row in page.rows %}<tr><th scope="row">{{ row.name }}</th><td{% if not row.well %} class="bad"{% endif %}>{{ row.state }}</td><td>{{ row.release }}</td>{% for each in row.seconds %}<td class="number">{{ each }}</td>{% endfor %}<td class="number">{{ row.out }}</td><td class="number">{{ row.cut }}</td><td class="long">{{ row.remark }}</td></tr>
+{% if r.members %}<section><h2>Members</h2><details{% if not page.many %} open{% endif %}><summary>{{ r.members |
+length }} members</summary><div class="scroll" tabindex="0" role="region" aria-label="Members"><table>
+<thead><tr><th scope="col">member</th><th scope="col">state</th><th scope="col">release</th>{% for phase in
+page.phases %}<th scope="col" class="number">{{ phase }}</th>{% endfor %}<th scope="col"
+class="number">out of service</th><th scope="col" class="number">cut</th><th
+scope="col">look, trouble</th></tr></thead>
+<tbody>{% for row in page.rows %}<tr><th scope="row">{{ row.name }}</th><td{% if not row.well %} class="bad"{% endif
+%}>{{ row.state }}</td><td>{{ row.release }}</td>{% for each in row.seconds %}<td class="number">{{ each }}</td>{%
+endfor %}<td class="number">{{ row.out }}</td><td class="number">{{ row.cut }}</td><td class="long">{{ row.remark
+}}</td></tr>
 {% endfor %}</tbody></table></div></details></section>{% endif %}
 
 {% if page.told %}<section><h2>What each balancer was told</h2>
-{% for balancer, entries in page.told %}<details><summary>{{ balancer }} ({{ entries | length }} changes)</summary><div class="scroll" tabindex="0" role="region" aria-label="What {{ balancer }} was told"><table>
+{% for balancer, entries in page.told %}<details><summary>{{ balancer }} ({{ entries | length
+}} changes)</summary><div class="scroll" tabindex="0" role="region" aria-label="What {{ balancer }} was told"><table>
 <thead><tr><th scope="col" class="number">at</th><th scope="col">in its own words</th></tr></thead>
-<tbody>{% for at, lines in entries %}<tr><td class="number">{{ at }}</td><td>{% for line, names in lines %}<code>{{ line }}</code>{% if names %} <span class="soft">for {{ names | join(", ") }}</span>{% endif %}<br>{% endfor %}</td></tr>
+<tbody>{% for at, lines in entries %}<tr><td class="number">{{ at }}</td><td>{% for line, names in lines %}<code>{{
+line }}</code>{% if names %} <span class="soft">for {{ names | join(", ") }}</span>{% endif %}<br>{% endfor
+%}</td></tr>
 {% endfor %}</tbody></table></div></details>
 {% endfor %}</section>{% endif %}
 
 <section><h2>Settings and plan</h2>
-{{ page.plan }}{% if page.batches and not page.plan %}<p>At least {{ r.floor }} members stay in service.</p><ol>{% for batch in page.batches %}<li>{{ batch }}</li>{% endfor %}</ol>{% endif %}
-{% if page.settings %}<div class="scroll" tabindex="0" role="region" aria-label="Settings"><table><thead><tr><th scope="col">setting</th><th scope="col">value</th></tr></thead>
-<tbody>{% for name, value in page.settings %}<tr><th scope="row"><code>{{ name }}</code></th><td><code>{{ value }}</code></td></tr>{% endfor %}</tbody></table></div>
-<p class="soft">Those that are not the default. Users, passwords and queries of URLs are left out.</p>{% else %}<p>Nothing is known of the settings.</p>{% endif %}</section>
+{{ page.plan }}{% if page.batches and not page.plan %}<p>At least {{ r.floor }} members stay in service.</p><ol>{% for
+batch in page.batches %}<li>{{ batch }}</li>{% endfor %}</ol>{% endif %}
+{% if page.settings %}<div class="scroll" tabindex="0" role="region" aria-label="Settings"><table><thead><tr><th
+scope="col">setting</th><th scope="col">value</th></tr></thead>
+<tbody>{% for name, value in page.settings %}<tr><th scope="row"><code>{{ name }}</code></th><td><code>{{ value
+}}</code></td></tr>{% endfor %}</tbody></table></div>
+<p class="soft">Those that are not the default. Users, passwords and queries of URLs are left out.</p>{% else
+%}<p>Nothing is known of the settings.</p>{% endif %}</section>
 <footer><p class="soft">Made by zerodrop.rollout from <a href="report.json">report.json</a>, which has the same facts for programs.</p></footer>
 {% endblock %}"""
 
