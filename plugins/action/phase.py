@@ -37,7 +37,6 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
@@ -45,7 +44,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner im
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import (
     BACK,
+    DRAIN,
     FORWARD,
+    GATE,
+    PUT_BACK,
     name_of,
     roll,
     run_phase,
@@ -366,7 +368,7 @@ class ActionModule(ActionBase):
         return result
 
     def _drain(self) -> dict[str, Any]:
-        return self._batch_phase(Phases.drain)
+        return self._batch_phase(DRAIN)
 
     def _upgraded(self) -> dict[str, Any]:
         coordinator = self._vars["ansible_play_batch"][0]
@@ -380,10 +382,10 @@ class ActionModule(ActionBase):
         return self._batch_phase(lambda phases: phases.users_upgrade_ended(alive, failures))
 
     def _gate(self) -> dict[str, Any]:
-        return self._batch_phase(Phases.gate)
+        return self._batch_phase(GATE)
 
     def _put_back(self) -> dict[str, Any]:
-        return self._batch_phase(Phases.put_back)
+        return self._batch_phase(PUT_BACK)
 
     def _plan(self) -> dict[str, Any]:
         with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:

@@ -60,7 +60,6 @@ class Named(NginxDriver):
 class Nginx(Balancer):
     kind = "nginx"
     lacks: Mapping[str, str] = {  # type: ignore[misc]
-        "route": "its flips were not yet run on a real nginx",
         "checks": "open source nginx has no health checks of its own",
         "counters": "open source nginx counts no requests by member",
         "queue": "open source nginx has no queue; max_conns answers 502",

@@ -169,6 +169,7 @@ class Flip:
             words = undone_words(done.undone)
             raise type(done.error)(f"{done.error.message} {words}".strip(), done.error.hint)
         record.slots.update(flipped=True, spread=round(done.spread, 6))
+        record.counted = {}  # what was counted of the slot until now is of the time before it served
         ago = time.monotonic() - done.at
         record.first_new_at = round(record.now() - ago - done.spread, 4)
         record.last_old_at = round(record.now() - ago, 4)

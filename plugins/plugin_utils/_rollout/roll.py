@@ -12,6 +12,7 @@ does not grow with the batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import methodcaller
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
@@ -27,7 +28,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 
 FORWARD, BACK = "batch", "back"
 
-_PHASES: Sequence[Callable[[Phases], Outcome]] = (Phases.drain, Phases.upgrade, Phases.gate, Phases.put_back)
+DRAIN, UPGRADE, GATE, PUT_BACK = map(
+    methodcaller, ("drain", "upgrade", "gate", "put_back")
+)  # a strategy may have its own
+_PHASES: Sequence[Callable[[Phases], Outcome]] = (DRAIN, UPGRADE, GATE, PUT_BACK)
 
 
 def name_of(direction: str, number: int, batches: Sequence[object]) -> str:
@@ -67,7 +71,7 @@ def _run(
             outcome = run_phase(phases, phase)
             say(f"{name_of(direction, number, batches)}: {outcome.message}")
             changed = changed or outcome.changed
-            if phase is Phases.drain and outcome.error is not None:
+            if phase is DRAIN and outcome.error is not None:
                 break
         if record.stop is not None and direction == FORWARD:
             break
@@ -80,7 +84,7 @@ def run_phase(phases: Phases, phase: Callable[[Phases], Outcome]) -> Outcome:
     too_many = too_many_failed(phases.settings, record)
     if too_many is not None and not phases.batch.back:
         record.halt("witness", too_many, [])
-    if phase is Phases.drain:
+    if phase is DRAIN:
         bake(phases)
     outcome = phase(phases)
     record.save()

@@ -26,9 +26,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import e
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip, end_of_a_flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import SlotPhases
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll import roll
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import plan_slots
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import STRATEGIES, BlueGreen
 
 HOSTS = {"blue": ["web1", "web2"], "green": ["web3", "web4"]}
@@ -162,10 +161,7 @@ def rolled(remote: FakeRemote, tmp_path: Path, strategy: str = "blue_green", **m
     settings, record = planned(remote, settings_of(strategy, **more), tmp_path)
     flip = Flip(settings, remote, record, False, lambda _text: None)  # type: ignore[arg-type]
     flip.repair()
-    for batch in record.batches:
-        phases = SlotPhases(settings, remote, record, Batch(tuple(batch), False), False)  # type: ignore[arg-type]
-        for phase in (phases.drain, phases.upgrade, phases.gate, phases.put_back):
-            phase()
+    roll(settings, remote, record, "", False, lambda _text: None)  # type: ignore[arg-type]
     flip.run()
     return record
 
