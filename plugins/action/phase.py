@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
     ahead,
+    bake,
     cancel,
     ending,
     foresight,
@@ -35,6 +37,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
     preflight,
     switch,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import canary as canary_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import lease as lease_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
@@ -51,6 +54,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll imp
     name_of,
     roll,
     run_phase,
+    watch,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import plan_slots
@@ -63,6 +67,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness 
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     PREFIX,
+    PROMOTE,
+    ROLLBACK,
     ROLLING,
     STRATEGIES,
     WITH_SLOTS,
@@ -71,6 +77,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     FlipBack,
     Maintenance,
     Overview,
+    Promotion,
     Rollback,
     Settings,
     SlotOverview,
@@ -120,6 +127,9 @@ class ActionModule(ActionBase):
         """Preflight, and with a ready method every batch after it, over the same lasting connections."""
         variables = self._own_variables()
         with Remote(self._vars, self._task, self._play_context, self._templar, lasting=True) as remote:
+            asked = self._order(variables)
+            if asked:
+                return asked
             try:
                 record, settings, source = self._planned(variables, remote)
             except RolloutError as error:
@@ -134,6 +144,7 @@ class ActionModule(ActionBase):
                 "upgrade": record.upgrade,
                 "slots": bool(record.slots and record.batches),
                 "migrate": migrating.rows(settings, record),
+                "canary": bool(record.canary),
                 **self._as_hosts(record, FORWARD),
             }
             summary = foresight.text(record.plan) if record.plan else preflight.summary(record)
@@ -171,6 +182,29 @@ class ActionModule(ActionBase):
             "plan": plan,
         }
 
+    def _order(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """A run that judges a canary is told what is wanted of it; empty where there is none, and this one does it."""
+        orders = {PROMOTE: "promote", ROLLBACK: "rollback"}
+        if self._strategy not in orders:
+            return {}
+        try:
+            changed, said = looking.order(
+                *self._beside(variables), orders[self._strategy], owner(self._vars, os.getppid()), self._check
+            )
+        except RolloutError:
+            return {}  # what is wrong is said by the look at the whole fleet
+        if not said:
+            return {}
+        plan = {"path": "", "asked": said, "refused": "", "method": "", "batches": 0, "hosts": [], "serial": [1]}
+        return {"changed": changed, "msg": "", "plan": plan}
+
+    def _beside(self, variables: Mapping[str, Any]) -> tuple[Settings, list[str], Remote]:
+        """Who looks at a service from beside: the settings, the balancers' hosts, and the way to them."""
+        names = {PREFIX + each.name for each in fields(Overview)}
+        settings = Overview.from_vars({name: value for name, value in variables.items() if name in names})
+        machines = {host for layer in settings.layers for host in hosts_of(layer.balancers, self._loader, self._vars)}
+        return settings, sorted(machines), self._remote
+
     def _begin(self, settings: Settings, remote: Remote, record: Record, again: Callable[[str], Record]) -> Record:
         """Have the lease, and the plan in every ledger; the plan is made anew where somebody else had the lease meanwhile."""
         playbook, keeper = os.getppid(), 0
@@ -187,6 +221,9 @@ class ActionModule(ActionBase):
                 record, path = again(record.rollout_id), record.path
                 record.path = path
             record.lease, record.keeper = lease, keeper
+            canary_of.take_up(record)
+            if record.canary and self._strategy == PROMOTE:
+                record.canary["order"] = {"order": "promote", "by": lease.request["owner"]}
             lease_of.begin(Fleet(settings, remote, record, self._check))
             record.save()
             if isinstance(settings, BlueGreen):
@@ -359,13 +396,18 @@ class ActionModule(ActionBase):
             outcome: Outcome = run_phase(phases, run)
         result: dict[str, Any] = {
             "changed": outcome.changed,
-            "msg": f"{coordinator}: {outcome.message}",
+            "msg": f"{coordinator}: {outcome.message}" if outcome.message else "",
             "members": [member.host for member in phases.members("drained", *(["failed"] if batch.back else []))],
-            "stopped": record.stop is not None and not batch.back,
+            "stopped": (record.stop is not None or bool(record.canary.get("end"))) and not batch.back,
         }
         if outcome.error is not None:
             result.update(failed=True, code=outcome.error.code)
         return result
+
+    def _judge(self) -> dict[str, Any]:
+        """Where there is a canary: the steps that are to be judged before this batch."""
+        number = int(str(self._vars["ansible_play_batch"][0]).split(" ")[1])
+        return self._batch_phase(lambda phases: bake.judge(phases, number - 1, self._display.display))
 
     def _drain(self) -> dict[str, Any]:
         return self._batch_phase(DRAIN)
@@ -512,6 +554,10 @@ class ActionModule(ActionBase):
 
     def _decide_back(self) -> dict[str, Any]:
         record, settings = self._open()
+        if record.batches:
+            batch = Batch(tuple(record.batches[-1]), back=False)
+            with record.at_work():
+                watch(phases_of(settings, self._remote, record, batch, self._check), self._display.display)
         message = ending.decide_back(settings, record)
         record.save()
         facts = {**self._facts(), **self._as_hosts(record, BACK)}
@@ -519,6 +565,8 @@ class ActionModule(ActionBase):
 
     def _report(self) -> dict[str, Any]:
         facts = self._facts()
+        if facts.get("asked"):
+            return {"msg": facts["asked"], "outcome": "asked", "sentence": facts["asked"]}
         if not facts.get("path"):
             message = facts.get("refused", "the rollout never began")
             return {"msg": message, "outcome": "refused", "sentence": message}
@@ -598,7 +646,7 @@ def _settled(settings: Settings, record: Record) -> Settings:
         settings = settings.to(record.to_version)
     if isinstance(settings, BlueGreen) and record.slots:
         return settings.for_slot(record.slots["idle"])
-    return settings.to(record.to_version) if isinstance(settings, (Contract, Rollback)) else settings
+    return settings.to(record.to_version) if isinstance(settings, (Contract, Promotion, Rollback)) else settings
 
 
 def _close(settings: Settings, remote: Remote, record: Record) -> tuple[str, dict[str, Any], str]:
@@ -631,6 +679,7 @@ _PHASES = {
     "roll_on": ActionModule._roll_on,
     "begin_step": ActionModule._begin_step,
     "end_step": ActionModule._end_step,
+    "judge": ActionModule._judge,
     "drain": ActionModule._drain,
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,

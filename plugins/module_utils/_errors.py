@@ -160,12 +160,18 @@ class Cancelled(RolloutError):
     code = "cancelled"
 
 
+class Judged(RolloutError):
+    """A verdict or an operator sent a new version back."""
+
+    code = "verdict"
+
+
 _BY_CODE = {
     error.code: error
     for error in (
         RolloutError, BadInput, Unreachable, PermissionDenied, UnknownPool, UnknownMember,
         Refused, BadReply, InvalidConfiguration, ChangedByOther, TimedOut, FloorBroken,
-        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, Stopped, LedgerBroken, Cancelled, RouteDiffers,
+        Unhealthy, BadArtefact, UpgradeFailed, LeaseHeld, LeaseLost, Stopped, LedgerBroken, Cancelled, RouteDiffers, Judged,
     )
 }  # fmt: skip
 

@@ -41,6 +41,7 @@ VERSION = 1
 
 KEPT_ROLLOUTS = 50
 KEPT_EVENTS = 2000
+KEPT_CANARIES = 3
 _LOCK_LIMIT = 60.0  # an nginx reload is made under the lock
 
 # Who holds a member out: a rollout, which takes up what it left, or an operator, whose members no rollout puts back.
@@ -83,6 +84,11 @@ _MIGRATION = """
 CREATE TABLE IF NOT EXISTS migration (
     one INTEGER PRIMARY KEY CHECK (one = 1),
     revision INTEGER NOT NULL, name TEXT NOT NULL, told TEXT NOT NULL, finished REAL)
+"""
+# Made when it is first needed: a ledger without it is one of a service that never had a canary.
+_KEPT = """
+CREATE TABLE IF NOT EXISTS kept (
+    canary TEXT NOT NULL, name TEXT NOT NULL, value TEXT NOT NULL, at REAL NOT NULL, PRIMARY KEY (canary, name))
 """
 
 
@@ -268,6 +274,28 @@ class Tables:
     def set_migration(self, entry: MigrationEntry) -> None:
         self._run(_MIGRATION)
         self._insert("migration", {"one": 1, **asdict(entry), "told": json.dumps(entry.told)})
+
+    # -- what a canary goes on from ---------------------------------------------
+
+    def keep(self, canary: str, values: Mapping[str, Any], at: float) -> None:
+        """Polls, and what else a run must find to go on with this canary; None takes one out. Old canaries go."""
+        self._run(_KEPT)
+        for name, value in values.items():
+            if value is None:
+                self._run("DELETE FROM kept WHERE canary = ? AND name = ?", canary, name)
+            else:
+                self._insert("kept", {"canary": canary, "name": name, "value": json.dumps(value), "at": at})
+        self._run(
+            "DELETE FROM kept WHERE canary NOT IN (SELECT canary FROM kept GROUP BY canary ORDER BY max(at) DESC LIMIT ?)",
+            KEPT_CANARIES,
+        )
+
+    def kept(self, canary: str) -> dict[str, Any]:
+        """By name, in the order of the names."""
+        if self._one("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'kept'") is None:
+            return {}
+        rows = self._all("SELECT name, value FROM kept WHERE canary = ? ORDER BY name", canary)
+        return {row["name"]: json.loads(row["value"]) for row in rows}
 
     # -- SQL --------------------------------------------------------------------
 

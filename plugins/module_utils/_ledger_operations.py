@@ -32,6 +32,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import (
 )
 
 _DAY = 86400.0
+ORDER = "order"  # the name under which an operator's is kept
+ORDERS = ("promote", "rollback")
 _LISTED = 10  # rollouts and events that are read, unless more are asked for
 
 
@@ -112,7 +114,8 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
 
     ``lease`` is as for every change. ``begin`` is the rollout that begins, ``end`` how it ended, ``event`` a line for
     people; with ``release`` the lease is given back, and with ``forget`` the rollout was none. ``migration`` is how far
-    the data migration has come.
+    the data migration has come. ``keep`` is what a ``canary`` goes on from, by name; ``order`` is then what an operator
+    asked of it.
     """
     fence = Fence.from_params(params, False)
     if fence is None:
@@ -120,8 +123,13 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     if check:
         return {"changed": False}
     now = Moment.now()
+    order = None
     with fence.ledger.change() as tables:
         fence.let_in(tables)
+        canary = _params.text(params, "canary")
+        if canary is not None:
+            order = tables.kept(canary).get(ORDER)
+            tables.keep(canary, params.get("keep") or {}, now.wall)
         if params.get("begin"):
             _begin(tables, fence, params["begin"], now)
         if params.get("event"):
@@ -139,7 +147,49 @@ def ledger_note(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
             tables.set_lease(release(lease, now))
     if params.get("release"):
         _switch.disarm(fence.ledger, fence.number)
-    return {"changed": True, "stop": fence.stop}
+    return {"changed": True, "stop": fence.stop, "order": order}
+
+
+def canary_read(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """What was kept of a canary, by name."""
+    with _ledger(params).look() as tables:
+        return {"changed": False, "kept": tables.kept(_required(params, "canary")) if tables else {}}
+
+
+def canary_order(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """Tell the run that judges a canary what an operator wants; the run sees it at its next look.
+
+    ``runs`` says whether there is such a run.
+    """
+    order, by, now = _required(params, "order"), _required(params, "by"), Moment.now()
+    if order not in ORDERS:
+        raise BadInput(f"order must be one of {', '.join(ORDERS)}, got {order!r}.")
+    nobody = {"changed": False, "runs": False}
+    ledger = _ledger(params)
+    with ledger.look() as tables:
+        if tables is None or _canary_at_work(tables, now) is None:
+            return nobody
+    if check:
+        return {"changed": True, "runs": True}
+    with ledger.change() as tables:
+        lease, canary = tables.lease(), _canary_at_work(tables, now)
+        if canary is None or lease is None:
+            return nobody
+        old = tables.kept(canary).get(ORDER)
+        if old is not None and old["order"] == order:
+            return {"changed": False, "runs": True, "by": old["by"]}
+        tables.keep(canary, {ORDER: {"order": order, "by": by, "at": now.wall}}, now.wall)
+        tables.event(now.wall, lease.number, lease.holder, f"{by} asked for: {order}")
+    return {"changed": True, "runs": True, "by": by}
+
+
+def _canary_at_work(tables: Tables, now: Moment) -> str | None:
+    """The canary of the run that has the lease; None where nobody works, or it has none."""
+    lease, rollout = tables.lease(), tables.interrupted()
+    if lease is None or lease.left(now) <= 0 or rollout is None or rollout.id != lease.holder:
+        return None
+    canary = (rollout.plan or {}).get("canary")
+    return str(canary["id"]) if canary else None
 
 
 def lease_stop(params: Mapping[str, Any], check: bool) -> dict[str, Any]:

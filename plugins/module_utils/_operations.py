@@ -36,6 +36,8 @@ OPERATIONS: Mapping[str, str] = {
     "ledger_note": "_ledger_operations",
     "lease_acquire": "_ledger_operations",
     "lease_stop": "_ledger_operations",
+    "canary_read": "_ledger_operations",
+    "canary_order": "_ledger_operations",
     "switch_fire": "_switch_fire",
     "release_info": "_release",
     "release_stage": "_release",

@@ -108,6 +108,7 @@ def pool_read(
         "ledger": _summary(marks) if marks else None,
         "no_switch": _switch.lacking() if rights else "",
         "lasting": {name: balancer.lasting(name) for name in wanted or names} if rights else {},
+        "ties": {name: balancer.ties(name) for name in wanted or names} if rights else {},
     }
 
 
@@ -147,20 +148,27 @@ def pool_return(
 def pool_put_back(
     params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """Return members to given settings, step by step with a ramp, and look how they do under traffic."""
+    """Return members to given settings, step by step with a ramp, and look how they do under traffic.
+
+    ``settled`` says that this is what they are to have, whatever was kept of them when they were held out.
+    """
     fence = Fence.from_params(params, check)
     work = _work(Return, params, driver, clock, fence)
     settings = settings_of(params.get("settings"))
     look, ramp = LookOrder.from_params(params.get("look")), RampOrder.from_params(params.get("ramp"))
     log = Logged.from_params(params)
-    marks = _marks(params)
+    marks, settled = _marks(params), _params.flag(params, "settled", False)
     if marks is not None and _params.given(params, "return_to") and not check:
         marks.add(settings_of(params["return_to"], "return_to"), fence)
     elif fence is not None:
         fence.enter()
     result = _counting(work, lambda: work.put_back(settings, look, interval_of(params), check, ramp, log))
     if marks is not None and not check:
-        _forget(marks, {name: one for name, one in settings.items() if "step" not in result["members"][name]})
+        back = {name: one for name, one in settings.items() if "step" not in result["members"][name]}
+        if settled:
+            marks.remove(back)
+        else:
+            _forget(marks, back)
     return _heard(fence, result)
 
 

@@ -27,6 +27,7 @@ options:
         to the members and runs every batch, and the way back if it stops. With tasks of the user's own it changes nothing, and
         the phases that follow are for one batch each, with those tasks between them.
       - V(plan) looks at the same, changes nothing, and says what would be done.
+      - V(judge) judges a canary before the next batch begins, for as long as that takes.
       - V(drain) takes the batch out of every balancer and waits until nothing is in flight.
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
@@ -38,7 +39,7 @@ options:
       - V(stop) asks the run that works on the service to end after the batch in hand.
     type: str
     required: true
-    choices: [roll_out, plan, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
+    choices: [roll_out, plan, judge, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
   strategy:
     description:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
@@ -46,10 +47,12 @@ options:
       - V(maintain) runs C(rollout_tasks) on every member and leaves each on the version that it has.
       - V(rollback) brings every member back to the release before, or to C(rollout_rollback_to).
       - V(recover) puts right what a run that died left behind.
+      - V(canary) brings C(rollout_version) to a part of the members first, and judges it there.
+      - V(promote) goes on with a canary.
       - V(blue_green) brings the slot that is not live to C(rollout_version), and the traffic to it.
       - V(flip_back) is V(rollback), and V(recover_slots) is V(recover), of a service with slots.
     type: str
-    choices: [rolling, maintain, rollback, recover, blue_green, flip_back, recover_slots]
+    choices: [rolling, maintain, rollback, recover, blue_green, flip_back, recover_slots, canary, promote]
     default: rolling
 attributes:
   check_mode:

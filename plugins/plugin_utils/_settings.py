@@ -27,9 +27,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.nginx
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, GREEN, Preview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import Window, moment, time_zone
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Step, steps
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings import VerdictSettings
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 PREFIX = "rollout_"
@@ -44,6 +46,7 @@ PER_SLOT = ("health_url", "archive_base", "archive_unit", "package_unit", "conta
 BLUE_GREEN, FLIP_BACK, RECOVER_SLOTS = "blue_green", "flip_back", "recover_slots"
 ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
 CONTRACT = "contract"
+CANARY, PROMOTE = CANARIES = ("canary", "promote")
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package", "container")
 
@@ -243,6 +246,21 @@ def settlement(value: Any, name: str) -> tuple[str, str]:
     return step, what
 
 
+def of_verdict(name: str) -> Any:
+    """The setting of this name of the verdict, with its check and its default."""
+    known = {each.name: each.metadata for each in fields(VerdictSettings)}[name]
+
+    def convert(value: Any, key: str) -> Any:
+        if isinstance(value, str) and value.strip().startswith("{"):
+            value = mapping(value, key)
+        return known["check"]({key: value}, key, known["default"])
+
+    metadata = {"check": convert}
+    if isinstance(known["default"], Mapping):
+        return field(default_factory=lambda: known["default"], metadata=metadata)  # pylint: disable=invalid-field-call
+    return field(default=known["default"], metadata=metadata)  # pylint: disable=invalid-field-call
+
+
 def max_failed(value: Any, name: str) -> int | None:
     return None if value is None or value == "" else whole(0)(value, name)
 
@@ -356,6 +374,7 @@ class Settings:
     look_max_slower: int = setting(whole(0, 100000), 0)
     ramp: tuple[int, ...] = setting(rising_percentages, ())
     ramp_seconds: float = setting(number(0, 86400), 10.0)
+    rollback_share_steps: tuple[int, ...] = setting(rising_percentages, ())
 
     migration: str = setting(optional(named(_names.version)), "")
     migrate_host: str = setting(text, "")
@@ -396,7 +415,7 @@ class Settings:
             given = variables.get(name)
             if given is not None and given != "":
                 values[each.name] = each.metadata["check"](given, name)
-            elif each.default is MISSING:
+            elif each.default is MISSING and each.default_factory is MISSING:
                 raise BadInput(
                     f"{name} is not set.",
                     "Set it for all hosts (group_vars/all, the inventory's variables, or -e).",
@@ -610,6 +629,79 @@ class Rollback(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Canary(Settings):
+    """The same for a new version that a part of the fleet has first, and that is judged there."""
+
+    strategy: ClassVar[str] = CANARY
+
+    # The verdict takes the place of the look, which knows of no baseline: one error is no reason to go back.
+    look_max_errors: int = setting(whole(0), 10**9)
+
+    canary_steps: tuple[Step, ...] = setting(steps, ())
+    canary_end: str = setting(choice("promote", "hold"), "promote")
+    canary_poll_seconds: float = setting(number(1, 3600), 10.0)
+    canary_breaker_seconds: float = setting(number(0.5, 3600), 2.0)
+    canary_ask_timeout: float = setting(number(0, 30 * 86400), 3600.0)
+    canary_on_ask_timeout: str = setting(choice("roll_back", "promote", "hold"), "roll_back")
+    canary_sticky: str = setting(choice("auto", "require"), "auto")
+
+    canary_false_alarm: float = of_verdict("false_alarm")
+    canary_missed_regression: float = of_verdict("missed_regression")
+    canary_unacceptable: float = of_verdict("unacceptable")
+    canary_tolerate: Mapping[str, float] = of_verdict("tolerate")
+    canary_min_increase: float = of_verdict("min_increase")
+    canary_warmup: float = of_verdict("warmup")
+    canary_burst: float = of_verdict("burst")
+    canary_min_requests: int = of_verdict("min_requests")
+    canary_min_duration: float = of_verdict("min_duration")
+    canary_max_duration: float = of_verdict("max_duration")
+    canary_weights: Mapping[str, float] = of_verdict("weights")
+    canary_on_inconclusive: str = of_verdict("on_inconclusive")
+    canary_on_no_data: str = of_verdict("on_no_data")
+    canary_guards: bool = of_verdict("guards")
+
+    def _check_together(self) -> None:
+        super()._check_together()
+        if self.canary_min_duration > self.canary_max_duration:
+            raise BadInput(
+                f"rollout_canary_min_duration ({self.canary_min_duration:g} s) must not be above "
+                f"rollout_canary_max_duration ({self.canary_max_duration:g} s)."
+            )
+        if self.canary_breaker_seconds > self.canary_poll_seconds:
+            raise BadInput(
+                f"rollout_canary_breaker_seconds ({self.canary_breaker_seconds:g}) must not be above "
+                f"rollout_canary_poll_seconds ({self.canary_poll_seconds:g}): the circuit breaker looks between the polls."
+            )
+        if self.join_batches:
+            raise BadInput(
+                "rollout_join_batches is set: it leaves no time between two batches, and a canary is judged there.",
+                "Leave it out for the playbook canary.",
+            )
+
+    def verdict(self, share: float | None) -> dict[str, Any]:
+        """What the verdict is asked with, beside the polls."""
+        names = [each.name for each in fields(VerdictSettings) if each.name not in ("interval", "share")]
+        found = {name: getattr(self, f"canary_{name}") for name in names}
+        return {**found, "interval": self.canary_poll_seconds, "share": share}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion(Canary):
+    """The same for going on with a canary that waits, or whose run is gone."""
+
+    strategy: ClassVar[str] = PROMOTE
+
+    version: str = setting(optional(named(_names.version)), "")
+
+    def to(self, version: str) -> Promotion:
+        """When it is known which version the canary has."""
+        return replace(self, version=version)
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overview(Settings):
     """The same for who only looks: a version may be set, and how a member is upgraded need not be."""
 
@@ -805,7 +897,7 @@ class SlotOverview(BlueGreen):
         return self.upgrade_method or "tasks"
 
 
-_LISTED = (Settings, Maintenance, Rollback, Recovery, BlueGreen, FlipBack, SlotRecovery, Contract)
+_LISTED = (Settings, Maintenance, Rollback, Recovery, BlueGreen, FlipBack, SlotRecovery, Contract, Canary, Promotion)
 STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in _LISTED}
 
 # The same playbook, where the service has slots.
@@ -830,7 +922,11 @@ OF_SLOTS = tuple(
         ),
     )
 )
-OF_A_STRATEGY = ("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches", "rollout_recover_half", *OF_SLOTS)
+OF_A_STRATEGY = (
+    *("rollout_tasks", "rollout_rollback_to", "rollout_rollback_batches", "rollout_recover_half"),
+    *OF_SLOTS,
+    *(PREFIX + each.name for each in fields(Canary) if each.name.startswith("canary_")),
+)
 
 
 def _with_outermost_pool(variables: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -23,6 +23,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     PREFIX,
     BlueGreen,
+    Canary,
     Maintenance,
     Recovery,
     Rollback,
@@ -83,7 +84,7 @@ def test_description_is_sentences(name: str) -> None:
 
 def test_the_settings_that_descriptions_refer_to_exist() -> None:
     text = (ROLE / "meta" / "argument_specs.yml").read_text(encoding="utf-8")
-    assert set(re.findall(r"O\((\w+)\)", text)) <= set(OPTIONS)
+    assert set(re.findall(r"O\((\w+)\)", text)) <= {name for spec in SPECS.values() for name in spec["options"]}
 
 
 SEVEN_LINES = {
@@ -138,7 +139,8 @@ def test_maintenance_documents_what_it_has_beside_the_settings_of_a_rollout() ->
 
 
 @pytest.mark.parametrize(
-    ("point", "strategy"), [("roll_back", Rollback), ("recover", Recovery), ("blue_green", BlueGreen)]
+    ("point", "strategy"),
+    [("roll_back", Rollback), ("recover", Recovery), ("blue_green", BlueGreen), ("canary", Canary)],
 )
 def test_a_strategy_documents_what_it_has_beside_the_settings_of_a_rollout(
     point: str, strategy: type[Settings]
@@ -146,7 +148,8 @@ def test_a_strategy_documents_what_it_has_beside_the_settings_of_a_rollout(
     own = {PREFIX + each.name for each in fields(strategy)} - set(FIELDS)
     assert set(SPECS[point]["options"]) == own
     for option in SPECS[point]["options"].values():
-        assert all(part.endswith(".") for part in option["description"])
+        text = option["description"]
+        assert all(part.endswith(".") for part in ([text] if isinstance(text, str) else text))
 
 
 def test_entry_points_are_the_steps_of_the_role() -> None:
@@ -156,7 +159,9 @@ def test_entry_points_are_the_steps_of_the_role() -> None:
         assert spec["short_description"]
         assert spec["description"]
         assert spec["version_added"]
-        assert bool(spec["options"]) == (name in ("roll_out", "maintain", "roll_back", "recover", "blue_green"))
+        assert bool(spec["options"]) == (
+            name in ("roll_out", "maintain", "roll_back", "recover", "blue_green", "canary")
+        )
 
 
 def test_ansible_doc_shows_it() -> None:
@@ -172,3 +177,17 @@ def test_ansible_doc_shows_it() -> None:
     points = json.loads(done.stdout)["zerodrop.rollout.rollout"]["entry_points"]
     assert set(points) == set(SPECS)
     assert set(points["roll_out"]["options"]) == set(OPTIONS)
+
+
+CANARY = {name: each for each in fields(Canary) if (name := PREFIX + each.name) in SPECS["canary"]["options"]}
+
+
+@pytest.mark.parametrize("name", CANARY)
+def test_defaults_and_choices_of_a_canary(name: str) -> None:
+    option, field = SPECS["canary"]["options"][name], CANARY[name]
+    default = field.default_factory() if field.default is MISSING else field.default  # type: ignore[operator]
+    assert field.metadata["check"](option["default"], name) == default
+    with pytest.raises(BadInput, match=name) as refusal:
+        field.metadata["check"]("no such choice", name)
+    choices = re.search(r"must be one of (.+), got", str(refusal.value))
+    assert option.get("choices") == (choices[1].split(", ") if choices else None)

@@ -159,6 +159,10 @@ class Driver(abc.ABC):
         """
         return dict.fromkeys(names, 0)
 
+    def ties(self, pool: str) -> bool:
+        """Whether this balancer keeps a client on the member that it was given first, for as long as that serves."""
+        return False
+
     def drains(self, pool: str) -> bool:
         """Whether this pool knows a state between in service and out, for clients tied to a member."""
         return True

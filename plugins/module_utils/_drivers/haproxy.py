@@ -432,6 +432,10 @@ class HAProxyDriver(Driver):
         self._keep_lines(pool, held, True)
         self._keep_state(pool)
 
+    def ties(self, pool: str) -> bool:
+        """By the cookies of the servers; a stick table cannot be told from one that only counts."""
+        return all(member.detail["cookie"] for member in self.read(pool).members)
+
     def lasting(self, pool: str) -> str:
         snapshot, _leaving = self._settled(lambda: self._snapshot(pool))
         return lasting.why_not(snapshot.process.pid, pool, list(snapshot.servers.values()), self._keep)

@@ -178,6 +178,12 @@ class NginxDriver(Driver):
     def pools(self) -> Sequence[str]:
         return [one.name for one in self._configuration(self._processes()).upstreams]
 
+    def ties(self, pool: str) -> bool:
+        upstream = self._configuration(self._processes()).upstream(pool)
+        # Without `consistent` a hash sends most clients elsewhere as soon as one member is out.
+        hashed = upstream.method == "hash" and "consistent" in upstream.method_parameters
+        return upstream.sticky is not None or upstream.method == "ip_hash" or hashed
+
     def drains(self, pool: str) -> bool:
         upstream = self._configuration(self._processes()).upstream(pool)
         return self._program.build().version >= _DRAIN_SINCE and upstream.sticky is not None

@@ -34,6 +34,8 @@ class Draining(Returning):
         if self.record.stop_asked and not self.batch.back:
             self.record.halt("stop", Stopped(f"{self.record.stop_asked} asked the run to stop."), [])
         waiting = waiting_members(self.record, self.batch.hosts)
+        if self.record.canary.get("end") and not self.batch.back:
+            return Outcome(f"not started: the canary holds, since {self.record.canary['end']}")
         if self.record.stop and not self.batch.back:
             returned = self._put_back_alone(waiting)
             return Outcome(f"{returned}not started: the rollout has stopped", changed=bool(returned))

@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseLost, Stopped
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Judged, LeaseLost, Stopped
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
+    Amount,
     Upgraded,
     mixed_versions_seconds,
     plan_back,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report import page
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import metrics, migrating, migration
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import canary, metrics, migrating, migration
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet, balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.index import add_to_index
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import counters_of
@@ -53,7 +54,8 @@ STATS = (
     "mixed_versions_seconds",
     "duration_seconds",
 )
-OUTCOMES = ("succeeded", "rolled_back", "frozen", "refused", "failed")
+HELD = "held"
+OUTCOMES = ("succeeded", HELD, "rolled_back", "frozen", "refused", "failed")
 
 
 def decide_back(settings: Settings, record: Record) -> str:
@@ -87,14 +89,17 @@ def decide_back(settings: Settings, record: Record) -> str:
             "took away what it needs"
         )
     # The order in which they were upgraded, so that the newest goes back first.
-    order = [host for batch in record.batches for host in batch]
-    changed.sort(key=lambda each: order.index(each.name))
+    order = {host: number for number, host in enumerate(host for batch in record.batches for host in batch)}
+    changed.sort(key=lambda each: order.get(each.name, -1))  # what an earlier run of the same canary did is the oldest
     in_service = sum(_counts(member) for member in record.members.values()) + sum(record.others)
     total = len(record.members) + len(record.others)
     spare = in_service - record.floor
     zones = {member.host: member.zone for member in record.members.values()}
-    on_failure = "freeze" if only_failed else settings.on_failure
-    batches = plan_back(changed, on_failure, settings.batches, total, spare, zones)
+    # What a verdict sends back goes back whatever else stays, in as few batches as the floor allows.
+    judged = record.stop.code == Judged.code
+    sizes = (Amount(100, True),) if judged else settings.batches
+    on_failure = "rollback" if judged else "freeze" if only_failed else settings.on_failure
+    batches = plan_back(changed, on_failure, sizes, total, spare, zones)
     record.back_batches = [list(batch) for batch in batches]
     if not batches:
         return "nothing can or must be taken back"
@@ -107,6 +112,8 @@ def _counts(member: MemberRecord) -> bool:
 
 def outcome(record: Record) -> str:
     """One of ``OUTCOMES``."""
+    if record.stop is None and record.canary.get("end"):
+        return HELD
     if record.stop is None:
         still_out = record.strategy == RECOVER and any(each.state == "left_out" for each in record.members.values())
         return "failed" if still_out else "succeeded"
@@ -169,6 +176,7 @@ def _facts(record: Record, result: str, seen: dict[str, Any] | None, balancers: 
         "told": record.told,
         "settings": record.settings,
         "series": None,
+        "canary": canary.facts(record),
     }
     data["sentence"] = sentence(data)
     return data
@@ -226,6 +234,8 @@ def _mixed(record: Record, result: str, duration: float) -> float:
         return mixed_versions_seconds(record.first_new_at, record.last_old_at)
     if result == "rolled_back":
         return mixed_versions_seconds(record.first_new_at, record.last_new_at)
+    if result == HELD:
+        return mixed_versions_seconds(record.first_new_at, duration)
     still_mixed = any(member.state == "finished" for member in record.members.values())
     return mixed_versions_seconds(record.first_new_at, duration if still_mixed else record.last_new_at)
 
@@ -420,6 +430,11 @@ def _what_changed(data: Mapping[str, Any]) -> str:
             f"{service} went from {before or 'an unknown version'} to {target}: {_count(finished, 'member')} in "
             f"{_count(data['batches'], 'batch')} {took}."
         )
+    if data["outcome"] == HELD:
+        return (
+            f"{service}: the canary of {target} holds on {', '.join(data['canary']['members'])} after {took[3:]}, since "
+            f"{data['canary']['end']}. {data['canary']['sentence']}"
+        )
     why = f"in phase {data['stop']['phase']}: {data['stop']['message']}"
     if data["stop"]["phase"] in migration.AFTER:
         return f"{service} is on {target} on all {len(data['members'])} members, and it stopped after {took[3:]} {why}"
@@ -483,6 +498,9 @@ def _what_next(data: Mapping[str, Any]) -> str:
     if data["outcome"] == "succeeded":
         if data.get("later"):
             parts.append(f"Zones to come: {', '.join(data['later'])}. To approve them, run the same playbook again.")
+        return " ".join(parts)
+    if data["outcome"] == HELD:
+        parts.append("Run the playbook promote to go on, or rollback to go back.")
         return " ".join(parts)
     out = [
         f"{host} ({member['trouble'].removeprefix(host + ': ') or member['state']})"

@@ -235,7 +235,7 @@ def begin(fleet: Fleet) -> None:
         }
         for member in record.members.values()
     ]
-    begin = {
+    begin: dict[str, Any] = {
         "strategy": record.strategy,
         "from_version": record.from_version,
         "to_version": record.to_version or None,
@@ -249,6 +249,8 @@ def begin(fleet: Fleet) -> None:
         },
         "members": members,
     }
+    if record.canary:
+        begin["plan"]["canary"] = {"id": record.canary["id"], "from_version": record.canary["from_version"]}
     fleet.note_plan(begin)
 
 

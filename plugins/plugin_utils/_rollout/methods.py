@@ -22,6 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.going_ba
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     FLIP_BACK,
+    PROMOTE,
     RECOVER,
     RECOVER_SLOTS,
     ROLLBACK,
@@ -77,12 +78,21 @@ class Archive(Method):
     knows_release = True
 
     def source(self, settings: Settings, folders: Sequence[str]) -> str:
-        return "" if settings.strategy in _WITHOUT_A_SOURCE else staging.find_archive(settings, folders)
+        return "" if _is_there(settings) else staging.find_archive(settings, folders)
 
     def look(self, settings: Settings) -> dict[str, Any]:
         return {"base": settings.base, "unit": settings.unit}
 
     def refuse(self, settings: Settings, plan: Plan, infos: Infos) -> None:
+        if settings.strategy == PROMOTE and _is_there(settings):
+            lacking = [
+                host for batch in plan.batches for host in batch if settings.version not in infos[host]["releases"]
+            ]
+            if lacking:
+                raise BadArtefact(
+                    f"{', '.join(lacking)} does not have {settings.version}, and rollout_archive_src is not set.",
+                    "Set rollout_archive_src and rollout_archive_checksum, as for the canary.",
+                )
         if settings.strategy == ROLLBACK:
             refuse_without(infos, [host for batch in plan.batches for host in batch], settings.version)
         for batch in plan.batches:
@@ -96,7 +106,7 @@ class Archive(Method):
                     )
 
     def to_stage(self, settings: Settings, plan: Plan, infos: Infos) -> list[str]:
-        if settings.strategy in _WITHOUT_A_SOURCE:
+        if _is_there(settings):
             return []
         wanted = {"version": settings.version, "checksum": settings.archive_checksum.lower()}
         return [host for batch in plan.batches for host in batch if wanted not in infos[host]["staged"]]
@@ -116,6 +126,11 @@ class Archive(Method):
             "will_be_staged": True,  # only asked in check mode, when nothing has been staged
         }
         return Call("release_switch", params, 2 * RESTART_LIMIT)  # time to tell why a restart failed
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether the release is on the members already, and needs no archive: a canary was brought to all of them at once."""
+    return settings.strategy in _WITHOUT_A_SOURCE or (settings.strategy == PROMOTE and not settings.archive_src)
 
 
 class Package(Method):

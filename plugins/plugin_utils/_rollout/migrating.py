@@ -104,6 +104,8 @@ def to_run_after(settings: Settings, record: Record) -> list[str]:
     found = migration_of(record)
     if found is None:
         return []
+    if record.canary.get("end"):
+        return []  # the canary waits, and the old version serves beside it
     if record.stop is None:
         wanted = [] if record.later else migration.after(found, settings.steps, record.to_version)
         fresh = bool(record.batches)

@@ -46,7 +46,8 @@ def overview(seen: Seen) -> dict[str, Any]:
     for host, member in members.items():
         drift += [f"{host}: {why}" for why in _of_member(host, member, seen, newest, active)]
     versions = sorted({str(each["release"]) for each in members.values() if each["release"]})
-    if len(versions) > 1 and not active:
+    held = bool(newest and newest["rollouts"] and newest["rollouts"][0]["outcome"] == "held")
+    if len(versions) > 1 and not active and not held:
         drift.append(f"{len(versions)} versions serve: {', '.join(versions)}")
     return {
         "service": seen.service,

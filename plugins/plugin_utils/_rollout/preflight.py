@@ -24,6 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import forbids
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.plan import CanaryPlan, begin_state, plan_canary
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._members import find_members
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     Candidate,
@@ -35,6 +36,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
     pool_differences,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import canary as canary_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, migration, outside, repair
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
@@ -57,6 +59,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     RECOVER,
     ROLLBACK,
     ROLLING,
+    Canary,
     Contract,
     Recovery,
     Rollback,
@@ -108,6 +111,10 @@ def preflight(
         releases_can_be_known(settings, infos)
     if settings.strategy != RECOVER:
         units_are_there(settings, infos)
+    unended = None
+    if isinstance(settings, Canary):
+        last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
+        settings, unended = canary_of.find(settings, last, remote, seen)
     if isinstance(settings, Rollback):
         last = _last_rollout({name: replies[name].result["ledger"] for name in seen})
         settings = settings.to(going_back.target(infos, settings.rollback_to, last))
@@ -125,6 +132,7 @@ def preflight(
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
     decisions: dict[str, repair.Decision] = {}
+    canary: CanaryPlan | None = None
     if isinstance(settings, Recovery):
         ledgers = {name: replies[name].result["ledger"] for name in seen}
         for host in hosts:
@@ -135,6 +143,11 @@ def preflight(
     elif isinstance(settings, Contract):
         settings = settings.to(_only_version(settings, candidates))
         plan = Plan((), tuple(hosts), 0, sum(each.in_service for each in candidates), None, False)
+    elif isinstance(settings, Canary):
+        canary = plan_canary(
+            candidates, settings.version, settings.canary_steps, settings.batches, settings.floor, others
+        )
+        plan = canary.plan
     elif settings.strategy == MAINTAIN:
         plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
     else:
@@ -149,6 +162,7 @@ def preflight(
         *_of_the_interrupted(earlier),
         *(repair.words(decisions) if decisions else _notes(settings, plan, candidates)),
         *_lasting(settings, seen, replies),
+        *(_ties(settings, seen, replies) if isinstance(settings, Canary) else ()),
         *_weights_that_differ(pools, seen),
     ]
     notes.extend(f"{name} was left out, as rollout_dead_balancer says: {error}" for name, error in dead.items())
@@ -168,7 +182,7 @@ def preflight(
     outside_well = outside.before(settings, serving, notes) if plan.batches else None
 
     started = time.time()
-    return Record(
+    record = Record(
         rollout_id=rollout_id or new_id(started),
         service=settings.service,
         strategy=settings.strategy,
@@ -201,6 +215,25 @@ def preflight(
         unended=bool(earlier.interrupted) or earlier.active,
         done=sorted(done & set(plan.finished)),
     )
+    if canary is not None and plan.batches:
+        state = begin_state(canary, unended.id if unended else record.rollout_id, plan.from_version, unended)
+        highest = {name: int(replies[name].result["capabilities"]["max_weight"]) for name in seen}
+        order = canary_of.planned(canary, plan.finished)
+        state["shares"] = canary_of.shares(canary.targets, names, order, pools, highest)
+        state["weights"] = state["shares"][state["step"]] or {}
+        entries = _members_known({name: replies[name].result["ledger"] for name in seen})
+        canary_of.adopt(record, state, unended, entries)
+    return record
+
+
+def _members_known(ledgers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any]]:
+    """What the ledgers say of each member, by the one that was told last."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for ledger in ledgers.values():
+        for host, entry in (ledger or {"members": {}})["members"].items():
+            if host not in found or entry["at"] > found[host]["at"]:
+                found[host] = entry
+    return found
 
 
 def _plan_of_repair(
@@ -462,6 +495,24 @@ def _lasting(settings: Settings, places: Mapping[str, Place], replies: Mapping[s
         for name, place in places.items()
         if (reason := replies[name].result.get("lasting", {}).get(settings.layers[place.layer].pool, ""))
     ]
+
+
+def _ties(settings: Canary, places: Mapping[str, Place], replies: Mapping[str, Reply]) -> list[str]:
+    """Whether users stay on the version they saw: refused, or said, as the settings have it."""
+    tied = {name: replies[name].result["ties"].get(settings.layers[place.layer].pool) for name, place in places.items()}
+    loose = [name for name in tied if not tied[name]]
+    if loose and settings.canary_sticky == "require":
+        raise Refused(
+            f"{', '.join(loose)} does not keep clients on their member: one user would see both versions in turn.",
+            "rollout_canary_sticky is require. Use cookies on every server in HAProxy; sticky, ip_hash or a consistent hash "
+            "in nginx.",
+        )
+    notes = (
+        [f"{', '.join(loose)} does not keep clients on their member: one user may see both versions"] if loose else []
+    )
+    if len(loose) < len(tied) and any(step.share is not None for step in settings.canary_steps):
+        notes.append("weights act on new clients alone where clients are kept on their member: a share takes its time")
+    return notes
 
 
 def _weights_that_differ(pools: Mapping[str, Pool], places: Mapping[str, Place]) -> list[str]:

@@ -185,6 +185,7 @@ class Record:
     slots: dict[str, Any] = field(
         default_factory=dict
     )  # of blue/green: which are live and idle, and what the flip came to
+    canary: dict[str, Any] = field(default_factory=dict)  # its steps, and how far it is; empty for another strategy
     path: str = ""
     keeper: int = 0  # the process that cancels the rollout when the playbook ends too early
 

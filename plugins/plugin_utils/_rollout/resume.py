@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import ENDED, PHASES
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, RECOVER, ROLLBACK
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN, PROMOTE, RECOVER, ROLLBACK
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def check_resume(earlier: Earlier, strategy: str, version: str) -> None:
     before = earlier.interrupted
     if not earlier.touched or earlier.active:
         return
-    if strategy in (ROLLBACK, RECOVER) or (strategy == before["strategy"] == MAINTAIN):
+    if strategy in (ROLLBACK, RECOVER, PROMOTE) or (strategy == before["strategy"] == MAINTAIN):
         return
     if MAINTAIN not in (strategy, before["strategy"]) and before["to_version"] == version:
         return

@@ -13,7 +13,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import outside
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined import places_to_join
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import ramp_limit, ramp_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import at_weights, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Outcome, Step
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN
@@ -82,8 +82,18 @@ class Returning(Step):
                 "max_slower": self.settings.look_max_slower,
             }
             settings = {place: each for place, each in self.settings_before(hosts).items() if place in places}
-            ramp, limit = ramp_params(self.settings), self.settings.look_timeout + ramp_limit(self.settings)
-            calls = self.fleet.calls("pool_put_back", hosts, limit, settings=settings, look=look, ramp=ramp)
+            if self.record.canary and not self.batch.back:
+                settings = at_weights(settings, self.record.canary["weights"])
+            ramp, limit = ramp_params(self.settings, self.batch.back)
+            calls = self.fleet.calls(
+                "pool_put_back",
+                hosts,
+                self.settings.look_timeout + limit,
+                settings=settings,
+                look=look,
+                ramp=ramp,
+                settled=bool(self.record.canary),
+            )
             found = self.fleet.ask(calls)
             again = {name: calls[name] for name, reply in found.items() if isinstance(reply.error, Unreachable)}
             if again:  # the new version is installed: there is no better way out than to try once more

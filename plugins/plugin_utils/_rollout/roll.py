@@ -16,6 +16,7 @@ from operator import methodcaller
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import bake as baking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
@@ -67,6 +68,8 @@ def _run(
     changed = False
     for number, hosts in enumerate(batches, 1):
         phases = phases_of(settings, remote, record, Batch(tuple(hosts), back=direction == BACK), check)
+        if direction == FORWARD and not judge(phases, number - 1, say):
+            break
         for phase in _PHASES:
             outcome = run_phase(phases, phase)
             say(f"{name_of(direction, number, batches)}: {outcome.message}")
@@ -75,7 +78,24 @@ def _run(
                 break
         if record.stop is not None and direction == FORWARD:
             break
+    else:
+        if batches and direction == FORWARD:
+            watch(phases, say)
     return changed
+
+
+def judge(phases: Phases, batches_over: int, say: Callable[[str], None]) -> bool:
+    """Whether the batch that follows so many may begin: where there is a canary, it has the say."""
+    if not phases.record.canary:
+        return True
+    run_phase(phases, lambda each: baking.judge(each, batches_over, say))
+    return phases.record.stop is None and not phases.record.canary["end"]
+
+
+def watch(phases: Phases, say: Callable[[str], None]) -> None:
+    """A last look at a canary that every member has now."""
+    if phases.record.canary and phases.record.stop is None:
+        run_phase(phases, lambda each: baking.watch(each, say))
 
 
 def run_phase(phases: Phases, phase: Callable[[Phases], Outcome]) -> Outcome:

@@ -19,6 +19,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Ca
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import Seen, overview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.overview import text as overview_text
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import are_dead
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import find_places, member_calls
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import Earlier
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import route_params, which_is_live
@@ -128,3 +129,29 @@ def ask_to_stop(settings: Settings, machines: Sequence[str], remote: Remote, by:
     changed = any(reply.changed for reply in good)
     would = "would be asked" if check and changed else "was asked" if changed else "had been asked before"
     return changed, f"{lease['owner']} ({lease['reason']}) {would} to stop after the batch in hand."
+
+
+def order(
+    settings: Settings, machines: Sequence[str], remote: Remote, wanted: str, by: str, check: bool
+) -> tuple[bool, str]:
+    """Tell the run that judges a canary what an operator wants; whether that is new, and what it came to.
+
+    Empty words: nobody judges one now.
+    """
+    calls = {machine: Call("ledger_read", {"service": settings.service, "count": 0}, _LIMIT) for machine in machines}
+    leases = [
+        each.result["ledger"]["lease"] for each in remote.run(calls).values() if each.ok and each.result["ledger"]
+    ]
+    running = [each for each in leases if each and each["left"] > 0 and not are_dead(str(each.get("process") or ""))]
+    if not running:
+        return False, ""
+    params = {"service": settings.service, "order": wanted, "by": by}
+    replies = remote.run({machine: Call("canary_order", params, _LIMIT) for machine in machines}, check)
+    good = [each for each in replies.values() if each.ok and each.result["runs"]]
+    if not good:
+        return False, ""
+    lease = max(running, key=lambda each: int(each["number"]))
+    what = "go on with its canary" if wanted == "promote" else "take its canary back"
+    changed = any(each.changed for each in good)
+    would = "would be asked" if check and changed else "was asked" if changed else "had been asked before"
+    return changed, f"{lease['owner']} ({lease['reason']}) {would} to {what}; it does so at its next look."

@@ -120,6 +120,8 @@ class Judge:
             return poll.skip
         if self.started is None:
             return "before the canary took traffic"
+        if poll.cold:
+            return "members just joined"
         if self.settings.guards and poll.at <= self.started + self.settings.warmup:
             return "warm-up"
         if not n_c:

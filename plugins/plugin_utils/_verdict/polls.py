@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 CANARY = "canary"
 BASELINE = "baseline"
 ARMS = (CANARY, BASELINE)
-POLL_KEYS = frozenset({"at", "members", "skip", "partial"})
+POLL_KEYS = frozenset({"at", "members", "skip", "partial", "cold"})
 MEMBER_KEYS = frozenset({"name", "arm", "requests", "errors", "latency", "restarts", "host_seconds"})
 SHAPE = "{at: SECONDS, members: [{name, arm: canary|baseline, requests, errors, latency: [COUNT, ...], restarts, host_seconds}]}"
 
@@ -44,6 +44,7 @@ class Poll:
     baseline: Arm
     skip: str = ""  # why it must not count, where it must not
     partial: str = ""  # what it has not seen: it counts, and nothing is promoted on it
+    cold: bool = False  # members joined the canary just before: it does not count, and the circuit breaker sees it
 
 
 def read_polls(polls: Any, interval: float, key: str = "polls") -> list[Poll]:
@@ -77,7 +78,8 @@ def read_polls(polls: Any, interval: float, key: str = "polls") -> list[Poll]:
                 f"{where} has histograms of {' and '.join(map(str, sorted(buckets)))} buckets; "
                 "every poll and member must have the same buckets."
             )
-        found.append(Poll(begin, at, arms[0], arms[1], str(poll.get("skip") or ""), str(poll.get("partial") or "")))
+        skip, partial = str(poll.get("skip") or ""), str(poll.get("partial") or "")
+        found.append(Poll(begin, at, arms[0], arms[1], skip, partial, bool(poll.get("cold"))))
     return found
 
 
@@ -87,7 +89,7 @@ def _check_poll(poll: Any, where: str) -> None:
     unknown = sorted(map(str, set(poll) - POLL_KEYS))
     if unknown:
         raise BadInput(
-            f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members, skip and partial."
+            f"{where} has {', '.join(unknown)}, which a poll does not have; it has at, members, skip, partial and cold."
         )
     at = poll["at"]
     if isinstance(at, bool) or not isinstance(at, (int, float)) or not isfinite(at):

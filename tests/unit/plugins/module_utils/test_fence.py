@@ -32,6 +32,7 @@ LOOKS = {
     "glance",
     "work",
     "drains",
+    "ties",
     "pooled",
     "lasting",
 }
