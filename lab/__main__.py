@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         if isinstance(field.default, bool):
             one.add_argument(flag, action="store_true")
         else:
-            one.add_argument(flag, type=float, default=field.default)
+            one.add_argument(flag, type=type(field.default), default=field.default)
     return top
 
 

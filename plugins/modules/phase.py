@@ -125,6 +125,7 @@ def main() -> None:
                 "choices": [
                     "roll_out",
                     "plan",
+                    "judge",
                     "drain",
                     "upgraded",
                     "gate",
@@ -138,7 +139,17 @@ def main() -> None:
             },
             "strategy": {
                 "type": "str",
-                "choices": ["rolling", "maintain", "rollback", "recover", "blue_green", "flip_back", "recover_slots"],
+                "choices": [
+                    "rolling",
+                    "maintain",
+                    "rollback",
+                    "recover",
+                    "blue_green",
+                    "flip_back",
+                    "recover_slots",
+                    "canary",
+                    "promote",
+                ],
                 "default": "rolling",
             },
         },
