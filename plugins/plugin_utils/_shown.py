@@ -7,14 +7,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 _NOT_OF_IT = (f"{PREFIX}plan_hash",)  # it is made of the others
+_COMMANDS = (f"{PREFIX}canary_command", f"{PREFIX}preview_command")
 _USER = re.compile(r"(?<=://)[^/@\s]*@")
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 
@@ -24,7 +26,7 @@ def shown(settings: Settings) -> dict[str, Any]:
     found = {PREFIX + each.name: getattr(settings, each.name) for each in fields(settings)}
     defaults = {PREFIX + each.name: each.default for each in fields(settings)}
     return {
-        name: plain(value)
+        name: _program(value) if name in _COMMANDS else plain(value)
         for name, value in found.items()
         if value != defaults[name] and value not in ({}, ()) and name not in _NOT_OF_IT
     }
@@ -34,11 +36,20 @@ def plain(value: Any) -> Any:
     """As JSON has it."""
     if isinstance(value, Amount):
         return str(value) if value.percent else value.value
+    if isinstance(value, Work):
+        return value.tasks or _program(value.command)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     return without_secrets(value) if isinstance(value, str) else value
+
+
+def _program(command: Sequence[str]) -> str:
+    """A command by its program: any of its other words may be a secret."""
+    return " ".join([*command[:1], *(["..."] if command[1:] else [])])
 
 
 def without_secrets(text: str) -> str:
