@@ -17,7 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 _NOT_OF_IT = (f"{PREFIX}plan_hash",)  # it is made of the others
 _COMMANDS = (f"{PREFIX}canary_command", f"{PREFIX}preview_command")
-_USER = re.compile(r"(?<=://)[^/@\s]*@")
+_USER = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last one: a password may have it too
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
 
 

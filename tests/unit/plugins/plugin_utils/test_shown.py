@@ -27,6 +27,12 @@ SEVEN: dict[str, Any] = {
     ("strategy", "more", "name", "said"),
     [
         ("rolling", {}, "rollout_health_url", "http://...@127.0.0.1:8080/health?..."),
+        (
+            "rolling",
+            {"rollout_health_url": "http://user:pass@s3cret@127.0.0.1:8080/health"},
+            "rollout_health_url",
+            "http://...@127.0.0.1:8080/health",
+        ),
         ("rolling", {"rollout_batches": [1, "25%", "100%"]}, "rollout_batches", [1, "25%", "100%"]),
         ("rolling", {"rollout_expand": "psql -c s3cret"}, "rollout_expand", "psql ..."),
         ("rolling", {"rollout_expand": "expand.yml"}, "rollout_expand", "expand.yml"),
