@@ -23,19 +23,12 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.observe 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Canary
+from tests.unit.plugins.plugin_utils.lines import LINES
 
 MEMBERS = tuple(f"web{number}" for number in range(1, 5))
 RATE = 100.0  # requests per second and member
-LINES = {
-    "rollout_service": "shop",
-    "rollout_hosts": "shop",
-    "rollout_balancers": "lb",
-    "rollout_pool": "shop",
-    "rollout_version": "2.0",
-    "rollout_health_url": "http://127.0.0.1/health",
-    "rollout_upgrade_method": "archive",
-    "rollout_archive_src": "shop.tgz",
-    "rollout_archive_checksum": "sha256:00",
+CANARY_LINES = {
+    **LINES,
     "rollout_canary_warmup": 20,
     "rollout_canary_min_duration": 60,
     "rollout_canary_max_duration": 600,
@@ -117,7 +110,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def settings(**more: Any) -> Canary:
-    return Canary.from_vars({**LINES, **more})
+    return Canary.from_vars({**CANARY_LINES, **more})
 
 
 def begun(world: World, folder: Path, wanted: Canary, new: int = 1, before: Any = None) -> Phases:

@@ -27,6 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch im
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Place, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Settings
+from tests.unit.plugins.plugin_utils.lines import LINES
 
 MEMBERS = ("web1", "web2", "web3")
 BALANCERS = ("lb1", "lb2")
@@ -109,19 +110,7 @@ def remote() -> FakeRemote:
 
 @pytest.fixture
 def settings() -> Settings:
-    return Settings.from_vars(
-        {
-            "rollout_service": "shop",
-            "rollout_hosts": "shop",
-            "rollout_balancers": "lb",
-            "rollout_pool": "shop",
-            "rollout_version": "2.0",
-            "rollout_health_url": "http://127.0.0.1/health",
-            "rollout_upgrade_method": "archive",
-            "rollout_archive_src": "shop.tgz",
-            "rollout_archive_checksum": "sha256:00",
-        }
-    )
+    return Settings.from_vars(LINES)
 
 
 @pytest.fixture

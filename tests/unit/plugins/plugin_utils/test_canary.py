@@ -24,6 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps imp
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.weights import weight_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount, Candidate
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Canary, Promotion
+from tests.unit.plugins.plugin_utils.lines import LINES
 
 NAME = "rollout_canary_steps"
 HALF = Amount(50, True)
@@ -303,18 +304,6 @@ def test_nobody_is_waited_for_beyond_the_deadline(look: Seen, policy: Policy) ->
 
 
 # -- settings -----------------------------------------------------------------
-
-LINES = {
-    "rollout_service": "shop",
-    "rollout_hosts": "shop",
-    "rollout_balancers": "lb",
-    "rollout_pool": "shop",
-    "rollout_version": "2.0",
-    "rollout_health_url": "http://127.0.0.1/health",
-    "rollout_upgrade_method": "archive",
-    "rollout_archive_src": "shop.tgz",
-    "rollout_archive_checksum": "sha256:00",
-}
 
 
 @pytest.mark.parametrize(
