@@ -44,7 +44,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
-    return without_secrets(value) if isinstance(value, str) else value
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return without_secrets(str(value))
 
 
 def _program(command: Sequence[str]) -> str:

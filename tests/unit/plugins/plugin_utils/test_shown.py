@@ -50,6 +50,13 @@ def test_a_setting_is_shown(strategy: str, more: dict[str, Any], name: str, said
     assert "s3cret" not in json.dumps(found)
 
 
+def test_a_calendar_is_plain() -> None:
+    calendar = {"rollout_freeze_until": "2099-01-01", "rollout_allowed_hours": ["Mon-Thu 09:00-16:00"]}
+    found = json.loads(json.dumps(shown(STRATEGIES["rolling"].from_vars({**SEVEN, **calendar}))))
+    assert found["rollout_freeze_until"].startswith("2099-01-01")
+    assert "rollout_allowed_hours" in found
+
+
 def test_the_steps_of_a_canary_are_plain() -> None:
     steps = [{"members": 1, "seconds": 60}, {"members": "100%"}]
     found = shown(STRATEGIES["canary"].from_vars({**SEVEN, "rollout_canary_steps": steps}))
