@@ -52,9 +52,11 @@ def test_a_release_is_installed_once(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_every_documented_result_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     yaml = pytest.importorskip("yaml")
     documented = {name for name, each in yaml.safe_load(release.RETURN).items() if each["returned"] == "success"}
+    # Packed once: gzip writes the second of the packing into the file, and another checksum is another release.
+    options = {"base": str(tmp_path / "shop"), "version": "2.0", **archive(tmp_path)}
     for state in ("staged", "current"):
-        result = run(capsys, base=str(tmp_path / "shop"), version="2.0", state=state, **archive(tmp_path))
-        assert documented <= set(result)
+        result = run(capsys, state=state, **options)
+        assert documented <= set(result), result
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../shop", "a/../../b"])
