@@ -37,6 +37,7 @@ class Description:
     check_inter_ms: int = 200
     check_rise: int = 2
     check_fall: int = 2
+    check_timeout_s: int = 2  # HAProxy: on a busy machine a check takes longer than the time between two
     retries: int = 0  # nothing may hide a lost request
     redispatch: bool = False
     member_maxconn: int | None = None

@@ -64,7 +64,7 @@ def _defaults(description: Description) -> list[str]:
         "timeout http-request 10s",
         "timeout http-keep-alive 60s",
         "timeout queue 10s",
-        "timeout check 2s",  # a busy machine is no dead member
+        f"timeout check {description.check_timeout_s}s",  # a busy machine is no dead member
         "timeout tunnel 1h",
         f"retries {description.retries}",
     ]

@@ -71,6 +71,7 @@ def _mixed(*generations: str) -> Kind:
         members=6,
         balancers=len(generations),
         mixed=generations,
+        check_timeout_s=5,  # the lines of PATIENT are HAProxy's, and these balancers are not all of one kind
         keepalive_min_timeout=PATIENT_CLIENTS,
     )
     return Kind(description, {"rollout_pools": layers, "rollout_pool": None, "rollout_balancers": None})

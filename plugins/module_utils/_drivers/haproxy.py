@@ -140,6 +140,7 @@ class HAProxyDriver(Driver):
         self._ids: dict[tuple[str, str], tuple[int, dict[str, int]]] = {}
         self._older: dict[tuple[int, str], tuple[int, frozenset[str]]] = {}
         self._followers: tuple[str, Mapping[str, list[replies.Follower]]] = "", {}
+        self._alone = ""  # the process that was seen to serve without another one on its leave
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], clock: Clock) -> HAProxyDriver:
@@ -241,7 +242,13 @@ class HAProxyDriver(Driver):
 
     def glance(self, pool: str, names: Sequence[str]) -> Glance:
         pool_name(pool)
-        (process, statistics), leaving = self._settled(lambda: self._glance(pool, names))
+        answer = self._glance(pool, names)
+        process, statistics = answer
+        busy = {name: sum(statistics.busy(name)) for name in names}
+        if any(busy.values()) and process.identity == self._alone and not self._followed(process, pool, names):
+            return Glance(process.identity, busy)  # a process that leaves comes with a new one, which has another name
+        (process, statistics), leaving = self._settled(lambda: self._glance(pool, names), answer)
+        self._alone = "" if leaving else process.identity
         busy = {name: sum(statistics.busy(name)) for name in names}
         for name, (in_flight, queued, _who) in self._following(process, pool, names, leaving).items():
             busy[name] += in_flight + queued
@@ -608,11 +615,11 @@ class HAProxyDriver(Driver):
     def _process(self) -> replies.Process:
         return replies.process(self._socket.ask("show info"))
 
-    def _settled(self, question: Callable[[], Any]) -> tuple[Any, tuple[int, ...]]:
-        """An answer of the process that serves now, and the processes that are leaving."""
+    def _settled(self, question: Callable[[], Any], first: Any = None) -> tuple[Any, tuple[int, ...]]:
+        """An answer of the process that serves now, the first one where that will do; and the processes that leave."""
         deadline = self._clock.now() + RELOAD_LIMIT
         while True:
-            answer = question()
+            answer, first = first or question(), None
             process: replies.Process = answer[0] if isinstance(answer, tuple) else answer.process
             processes = self._processes()
             if processes is None:
@@ -744,6 +751,11 @@ class HAProxyDriver(Driver):
             for name, each in chosen.items()
             if each
         }
+
+    def _followed(self, process: replies.Process, pool: str, names: Sequence[str]) -> bool:
+        """Whether servers of other pools track one of these, as far as it is known."""
+        identity, followers = self._followers
+        return identity != process.identity or any(f"{pool}/{name}" in followers for name in names)
 
     def _undecided(self, pid: int) -> int:
         """Clients of a leaving worker that are on no server now, and may send one more request to any."""

@@ -40,6 +40,7 @@ _STATE_REST = 25  # times as long as such a look takes, at the least
 _WAIT_SAMPLE = 1.0  # seconds between two looks at work that may last
 _LISTED = 50  # pieces of work that are named one by one
 _CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
+_SOONER = 0.5  # of the time between two samples: who waits for the confirmations waits for all that follows
 
 
 # The kinds of work, in words; all but the first are long-lived.
@@ -173,7 +174,10 @@ class Drain(Work):
         return found
 
     def _wait_until_empty(self, drain: DrainOrder, result: dict[str, Any]) -> None:
-        """Until nothing is in flight in any process, several times in a row, in one and the same process."""
+        """Until nothing is in flight in any process, several times in a row, in one and the same process.
+
+        The last time is a look at everything: who serves, what is in flight, and that all are still held out.
+        """
         names = drain.names
         start = self.clock.now()
         self._next_state = start + _STATE_SAMPLE
@@ -184,7 +188,7 @@ class Drain(Work):
         away_since: float | None = None
         while True:
             try:
-                now, busy, confirmed = self._sample(names, identity)
+                now, busy, confirmed = self._sample(names, identity, row, drain.samples)
                 if now != identity:
                     # A reload brings everything back as the file has it: out again, and all anew.
                     result["reloads_seen"] += 1
@@ -215,19 +219,23 @@ class Drain(Work):
                     return
                 deadline = again
             if confirmed:
-                self.pause(drain.interval)  # a few confirmations, however expensive
+                self.pause(drain.interval * _SOONER)
             else:
                 self.rest(drain.interval)
 
-    def _sample(self, names: Sequence[str], identity: str) -> tuple[str, dict[str, int], bool]:
-        """The process, how busy each member is, and whether all are empty and out of service for certain.
+    def _sample(self, names: Sequence[str], identity: str, row: int, samples: int) -> tuple[str, dict[str, int], bool]:
+        """The process, how busy each member is, and whether all are empty; the last of a row sees that for certain.
 
         Raises ``ChangedByOther`` for a member that somebody put back; one that is busy would be waited for in vain.
         """
-        glance = self.driver.glance(self.pool, names)
+        last = row + 1 >= samples
         now = self.clock.now()
-        if glance.identity != identity or (any(glance.busy.values()) and now < self._next_state):
-            return glance.identity, dict(glance.busy), False
+        if not row or not last:
+            glance = self.driver.glance(self.pool, names)
+            empty = not any(glance.busy.values())
+            now = self.clock.now()
+            if glance.identity != identity or (not last if empty else now < self._next_state):
+                return glance.identity, dict(glance.busy), empty and glance.identity == identity
         pool = self.read(names)
         self._next_state = self.clock.now() + max(_STATE_SAMPLE, _STATE_REST * (self.clock.now() - now))
         members = pool.chosen(names)
