@@ -134,7 +134,14 @@ class Bench:
             for number in range(1, self.rounds + 1):
                 directory = self.out / scenario.FAN_OUT / f"{balancers}lb" / str(number)
                 found = measure(
-                    WAYS["ours"], up, chosen, releases, directory, self.peers, fan_out.settings(number), self.patience
+                    WAYS["ours"],
+                    up,
+                    chosen,
+                    releases,
+                    directory,
+                    self.peers,
+                    {**fan_out.settings(number), **self.settings},
+                    self.patience,
                 )
                 say(f"  {balancers} balancers, round {number}: {line(found)}")
                 if found.ok:

@@ -52,6 +52,7 @@ POOL_MEMBER: Mapping[str, Any] = {
     "on_long_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
     "idle_timeout": {"type": "float"},
     "on_idle_timeout": {"type": "str", "choices": ["fail", "cut", "wait"], "default": "fail"},
+    "busy_sockets": {"type": "str", "choices": ["wait", "note", "ignore"], "default": "ignore"},
     "health_timeout": {"type": "float", "default": 60},
     "health": {"type": "dict"},
     "health_from_balancer": {"type": "str", "choices": ["auto", "always", "never"], "default": "auto"},

@@ -19,7 +19,7 @@ from typing import Any, Callable
 from urllib.parse import urlsplit, urlunsplit
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Unhealthy
-from ansible_collections.zerodrop.rollout.plugins.module_utils._health import Answer, Prober
+from ansible_collections.zerodrop.rollout.plugins.module_utils._health import Answer, Prober, health_gate
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import url_path
 from ansible_collections.zerodrop.rollout.plugins.module_utils._params import given, items, number, whole
 
@@ -79,6 +79,18 @@ def warm_up(
             result="fail",
         )
     return {"requests": len(took), "seconds": round(clock() - started, 3), "slowest": round(max(took), 4)}
+
+
+def gate_and_warm_up(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """The health gate, and after it the warm-up where ``warm_up`` has paths; the rest of it in ``warm_up_...``."""
+    paths = items(params, "warm_up")
+    for path in paths:
+        url_path(path, "a path of the warm-up")
+    result = health_gate(params, check)
+    if paths and not check:
+        own = {name: params.get(f"warm_up_{name}") for name in ("port", "count", "concurrency", "timeout")}
+        result["warm_up"] = warm_up({**own, "paths": paths}, params)
+    return result
 
 
 def _url(health_url: str, port: int | None, path: str) -> str:

@@ -86,6 +86,33 @@ options:
       - Headers that are sent with every probe. Set C(no_log) on the task when one is a secret.
     type: dict
     default: {}
+  warm_up:
+    description:
+      - Paths that are requested with GET once the service is healthy, such as V(["/", "/products?page=1"]), so that the first
+        users do not wait for caches and compilers. Each request has a connection of its own, at the host of O(url).
+      - A status of 400 or more, or no answer, fails the gate. In check mode nothing is requested.
+    type: list
+    elements: str
+    default: []
+  warm_up_port:
+    description:
+      - The port of the warm-up, where it is not that of O(url).
+    type: int
+  warm_up_count:
+    description:
+      - How many times each path of O(warm_up) is requested.
+    type: int
+    default: 1
+  warm_up_concurrency:
+    description:
+      - How many requests of the warm-up are sent at once.
+    type: int
+    default: 1
+  warm_up_timeout:
+    description:
+      - How many seconds the whole warm-up may take.
+    type: float
+    default: 30
 attributes:
   check_mode:
     support: full
@@ -156,6 +183,11 @@ answer:
     status: 200
     version: "2.0"
     took: 0.0018
+warm_up:
+  description: How many requests the warm-up sent, how many seconds it took, and its slowest answer.
+  type: dict
+  returned: when O(warm_up) has paths
+  sample: {requests: 20, seconds: 0.41, slowest: 0.0803}
 reason:
   description: What the probe found, in words.
   type: str
@@ -176,8 +208,8 @@ facts:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._health import health_gate
 from ansible_collections.zerodrop.rollout.plugins.module_utils._module import run_module
+from ansible_collections.zerodrop.rollout.plugins.module_utils._warm_up import gate_and_warm_up
 
 
 def main() -> None:
@@ -196,11 +228,16 @@ def main() -> None:
             "request_timeout": {"type": "float", "default": 2},
             "validate_certs": {"type": "bool", "default": True},
             "headers": {"type": "dict", "default": {}},
+            "warm_up": {"type": "list", "elements": "str", "default": []},
+            "warm_up_port": {"type": "int"},
+            "warm_up_count": {"type": "int", "default": 1},
+            "warm_up_concurrency": {"type": "int", "default": 1},
+            "warm_up_timeout": {"type": "float", "default": 30},
         },
         mutually_exclusive=[("version_key", "version_header")],
         supports_check_mode=True,
     )
-    run_module(module, health_gate)
+    run_module(module, gate_and_warm_up)
 
 
 if __name__ == "__main__":

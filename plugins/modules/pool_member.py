@@ -158,6 +158,17 @@ options:
     type: str
     choices: [fail, cut, wait]
     default: fail
+  busy_sockets:
+    description:
+      - What to do with busy connections from a balancer's host that the members themselves still have when their pools have
+        nothing in flight any more, such as those of another pool or another program there. Connections that a balancer says
+        it keeps idle do not count.
+      - V(wait) waits until they are gone, for O(drain_timeout) at most; then O(on_drain_timeout) says whether the members are put
+        back to what they were and the module fails, or only says them. V(note) says them. V(ignore) does not ask the members.
+      - Used with O(hosts) and O(state=drained), as the members' hosts are asked.
+    type: str
+    choices: [wait, note, ignore]
+    default: ignore
   health_timeout:
     description:
       - For how many seconds to wait with O(state=ready) until the balancer sees the members healthy. Those that it does not
@@ -294,6 +305,17 @@ members:
   returned: when O(state) is given
   type: dict
   sample: {web1: {cut: 0, cut_kinds: {}, in_flight_at_start: 4, undecided: 0, waited: 0.041}}
+busy_sockets:
+  description: By host and balancer, connections that were still busy on a member when it was let go.
+  returned: with O(busy_sockets=wait) and O(busy_sockets=note)
+  type: dict
+  sample: {web1: {lb1: 1}}
+notes:
+  description: Who has a connection to a member without any balancer, in words.
+  returned: with O(busy_sockets=wait) and O(busy_sockets=note)
+  type: list
+  elements: str
+  sample: []
 return_to:
   description: What the members return to, or have returned to.
   returned: when O(service) is given

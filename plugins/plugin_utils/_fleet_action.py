@@ -40,6 +40,10 @@ class FleetAction(ActionBase):
         """Seconds that the operation may take by its own options."""
         return 10.0
 
+    def afterwards(self, remote: Remote, hosts: list[str], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What is to be done once all balancers have done theirs; what it adds to the result, or changes of it."""
+        return {}
+
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -55,9 +59,12 @@ class FleetAction(ActionBase):
         arguments: dict[str, Any]
         _result, arguments = self.validate_argument_spec(argument_spec=dict(self.argument_spec))
         remote = Remote(variables, self._task, self._play_context, self._templar)
-        self._done: list[tuple[Mapping[str, Reply], Mapping[str, Any]]] = []
+        self._done: list[tuple[Mapping[str, Reply], Mapping[str, Any], Mapping[str, Call]]] = []
+        hosts = list(arguments.get("hosts") or [])
         try:
             result.update(self._on_layers(remote, arguments, variables))
+            if not result.get("failed") and not self._task.check_mode:
+                result.update(self.afterwards(remote, hosts, arguments))
         except RolloutError as error:
             result.update(failed=True, msg=str(error), code=error.code, hint=error.hint)
         return result
@@ -86,7 +93,7 @@ class FleetAction(ActionBase):
             merged.update(found, changed=changed)
             if found.get("failed"):
                 undone = self._undo_layers(remote)
-                merged["msg"] = " ".join(filter(None, (found["msg"], _what_was_undone(undone))))
+                merged["msg"] = " ".join(filter(None, (found["msg"], what_was_undone(undone))))
                 merged["undone"] = {**undone, **found["undone"]}
                 merged["changed"] = not all(merged["undone"].values())
                 break
@@ -160,19 +167,19 @@ class FleetAction(ActionBase):
             merged.update(
                 failed=True,
                 changed=not all(undone.values()),
-                msg=" ".join(filter(None, (words, first.hint, _what_was_undone(undone)))),
+                msg=" ".join(filter(None, (words, first.hint, what_was_undone(undone)))),
                 code=first.code,
                 hint=first.hint,
                 undone=undone,
             )
         elif not check:
-            self._done.append((replies, arguments))
+            self._done.append((replies, arguments, calls))
         return merged
 
     def _undo_layers(self, remote: Remote) -> dict[str, bool]:
         """Put back the pools that were changed before one failed, the last one first."""
         undone: dict[str, bool] = {}
-        for replies, arguments in reversed(self._done):
+        for replies, arguments, _calls in reversed(self._done):
             undone.update(self._undo(remote, replies, arguments))
         return undone
 
@@ -195,7 +202,8 @@ class FleetAction(ActionBase):
         return {"before_header": name, "after_header": name, **diff}
 
 
-def _what_was_undone(undone: Mapping[str, bool]) -> str:
+def what_was_undone(undone: Mapping[str, bool]) -> str:
+    """In words, where the members are as they were."""
     good = [name for name, well in undone.items() if well]
     bad = [name for name, well in undone.items() if not well]
     words = []

@@ -17,6 +17,7 @@ import lab
 
 from .conftest import FULL
 from .rig import Rig
+from .test_member_sockets import from_the_balancer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300), FULL]
 
@@ -130,6 +131,40 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
     by_hand = play(rig, ROLE.format("restore").replace("web1", "web2"), inner)
     assert by_hand.rc == 0, str(by_hand)
     assert rig.in_service() == set(rig.hosts)
+
+
+def test_what_only_the_member_sees_holds_up_the_drain(rig: Rig) -> None:
+    """A request from another program on a balancer's host: waited for, and at the limit everything is put back."""
+    before = rig.servers()
+    with from_the_balancer(rig, 6):
+        run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 1})
+        assert run.rc != 0
+        assert "still busy on web1 (1 from lb1)" in run.text, str(run)
+        assert rig.servers() == before
+        run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 20})
+        assert run.rc == 0, str(run)
+    assert rig.in_service() == {"web2", "web3"}
+    run = play(rig, ROLE.format("restore"))
+    assert run.rc == 0, str(run)
+    assert rig.servers() == before
+
+
+def test_a_member_is_warmed_before_it_is_put_back(rig: Rig) -> None:
+    before = rig.servers()
+    run = play(rig, ROLE.format("drain"))
+    assert run.rc == 0, str(run)
+    run = play(rig, ROLE.format("restore"), {"rollout_warm_up": ["/no-such-page"]})
+    assert run.rc != 0
+    assert "warm-up failed at /no-such-page: status 404" in run.text, str(run)
+    assert rig.in_service() == {"web2", "web3"}
+    run = play(rig, ROLE.format("restore"), {"rollout_warm_up": ["/"], "rollout_health_url": None})
+    assert run.rc != 0
+    assert "rollout_health_url is empty" in run.text, str(run)
+    more = {"rollout_warm_up": ["/", "/health"], "rollout_warm_up_count": 20, "rollout_warm_up_concurrency": 4}
+    run = play(rig, ROLE.format("restore"), more, options=("-v",))
+    assert run.rc == 0, str(run)
+    assert '"requests": 40' in run.text, str(run)
+    assert rig.servers() == before
 
 
 def test_a_fleet_of_both_kinds_is_maintained_under_load(rig: Rig) -> None:

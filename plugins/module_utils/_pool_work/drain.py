@@ -163,14 +163,18 @@ class Drain(Work):
             self.rest(max(drain.interval, 0.1))
 
     def _towards(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """For the member's own host: the addresses that this balancer may come from, and its idle connections."""
+        """For the member's own host: its port, the addresses this balancer may come from, and its idle connections."""
         pooled = self.driver.pooled(self.pool, names)
         own = local_addresses()
         found = {}
         for member in self.read(names).chosen(names):
             towards = address_towards(member.address, member.port) if member.port else ""
             if towards:
-                found[member.name] = {"addresses": sorted({towards, *own}), "pooled": pooled[member.name]}
+                found[member.name] = {
+                    "addresses": sorted({towards, *own}),
+                    "port": member.port,
+                    "pooled": pooled[member.name],
+                }
         return found
 
     def _wait_until_empty(self, drain: DrainOrder, result: dict[str, Any]) -> None:

@@ -7,14 +7,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import TimedOut
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._member_sockets import (
+    LEAST,
+    Asked,
+    calls,
+    still_busy,
+    strangers,
+    too_long,
+    words,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord
-
-_LEAST = 1.0  # seconds for a connection to be gone, however late the drain ended
 
 
 def first_look(fleet: Fleet, members: Sequence[MemberRecord]) -> dict[str, Call]:
@@ -36,60 +42,30 @@ def ask_members(
     settings, record = fleet.settings, fleet.record
     if settings.busy_sockets == "ignore" or fleet.check:
         return None
-    limit = max(_LEAST, settings.drain_timeout - passed) if settings.busy_sockets == "wait" else 0.0
-    calls = {}
-    for member in members:
-        balancers = _balancers(fleet, member, drained)
-        if member.port and balancers:
-            calls[member.host] = Call(
-                "member_sockets", {"port": member.port, "balancers": balancers, "limit": limit}, limit
-            )
-    replies = fleet.remote.run(calls) if calls else {}
-    still: dict[str, Mapping[str, int]] = {}
-    for member in members:
-        reply = replies.get(member.host)
-        if reply is None or not reply.ok:
-            continue
-        if reply.result["strangers"]:
-            named = ", ".join(f"{address} ({count})" for address, count in reply.result["strangers"].items())
-            record.notes.append(
-                f"{member.host} has connections that come to its port {member.port} without any balancer, and end with "
-                f"its upgrade: {named}"
-            )
-        if reply.result["busy"]:
-            still[member.host] = reply.result["busy"]
-    if not still:
+    limit = max(LEAST, settings.drain_timeout - passed) if settings.busy_sockets == "wait" else 0.0
+    asked = {member.host: _asked(fleet, member, drained) for member in members}
+    questions = calls(asked, limit)
+    replies = fleet.remote.run(questions) if questions else {}
+    record.notes += strangers(replies, asked)
+    busy = still_busy(replies)
+    if not busy:
         return None
-    words = ", ".join(f"{host} ({_words(busy)})" for host, busy in still.items())
     if settings.busy_sockets == "wait" and settings.on_drain_timeout == "fail":
-        return TimedOut(
-            f"The balancers have nothing in flight, but after {limit:.3g} s more connections from them are still busy on "
-            f"{words}.",
-            "Another pool or another program there sends to the same port. Drain that too, or set "
-            "rollout_busy_sockets to note or ignore.",
-            busy={host: dict(busy) for host, busy in still.items()},
-        )
-    record.notes.append(f"connections that were busy when the upgrade began: {words}")
+        return too_long(busy, limit, "rollout_busy_sockets")
+    record.notes.append(f"connections that were busy when the upgrade began: {words(busy)}")
     if settings.busy_sockets == "wait":
         for member in members:
-            count = sum(still.get(member.host, {}).values())
+            count = sum(busy.get(member.host, {}).values())
             member.cut += count
             if count:
                 member.cut_kinds["unknown"] = member.cut_kinds.get("unknown", 0) + count
     return None
 
 
-def _balancers(fleet: Fleet, member: MemberRecord, drained: Mapping[str, Reply]) -> dict[str, dict[str, Any]]:
-    """By balancer's host: the addresses that it may come from, and how many of its connections lie idle."""
-    found: dict[str, dict[str, Any]] = {}
+def _asked(fleet: Fleet, member: MemberRecord, drained: Mapping[str, Reply]) -> Asked:
+    found = Asked(member.port)
     for place, reply in drained.items():
         towards = fleet.by_host(place, reply.result.get("towards", {})).get(member.host)
         if towards:
-            # Two places on one host count the same idle connections, where they have one address and port.
-            known = found.setdefault(fleet.record.place(place).host, {"addresses": towards["addresses"], "pooled": 0})
-            known["pooled"] = max(known["pooled"], towards["pooled"])
+            found.add(fleet.record.place(place).host, towards)
     return found
-
-
-def _words(busy: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} from {name}" for name, count in busy.items())

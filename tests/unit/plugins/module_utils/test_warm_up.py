@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import url_path
-from ansible_collections.zerodrop.rollout.plugins.module_utils._warm_up import warm_up
+from ansible_collections.zerodrop.rollout.plugins.module_utils._warm_up import gate_and_warm_up, warm_up
 
 
 class Service:
@@ -94,6 +94,32 @@ def test_the_health_urls_own_port_where_the_pool_has_none(service: Service) -> N
     health = {"url": f"http://127.0.0.1:{service.port}/health"}
     warm_up({"paths": ["/x"], "port": None}, health)
     assert service.asked == {"/x": 1}
+
+
+def gate(service: Service, check: bool = False, **params: Any) -> dict[str, Any]:
+    return gate_and_warm_up({"url": f"http://127.0.0.1:{service.port}/health", "status": [204], **params}, check)
+
+
+def test_it_begins_when_the_gate_has_passed(service: Service) -> None:
+    result = gate(service, warm_up=["/a", "/b"], warm_up_count=3, successes=2)
+    assert service.asked == {"/health": 2, "/a": 3, "/b": 3}
+    assert (result["result"], result["warm_up"]["requests"]) == ("pass", 6)
+
+
+def test_it_is_left_out_in_check_mode_and_where_there_are_no_paths(service: Service) -> None:
+    assert "warm_up" not in gate(service, warm_up=["/a"], check=True)
+    assert "warm_up" not in gate(service, warm_up=[])
+    assert service.asked.keys() == {"/health"}
+
+
+def test_a_member_that_is_not_healthy_is_not_warmed_and_a_wrong_path_asks_nothing(service: Service) -> None:
+    with pytest.raises(Unhealthy):
+        gate(service, warm_up=["/a"], status=[200], timeout=0.3)
+    assert "/a" not in service.asked
+    service.asked.clear()
+    with pytest.raises(BadInput):
+        gate(service, warm_up=["a b"])
+    assert not service.asked
 
 
 @pytest.mark.parametrize("path", ["", "x", "http://host/", "/a b", "/a\r\nHost: x", "/a#b", "/ä", None, 5])

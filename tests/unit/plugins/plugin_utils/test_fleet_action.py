@@ -32,6 +32,7 @@ class Balancers:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, dict[str, Any]]] = []
         self.refuses = ""
+        self.busy: dict[str, int] = {}
         self.dead = ""
 
     def run(self, calls: Mapping[str, Call], _check: bool = False) -> dict[str, Reply]:
@@ -46,9 +47,16 @@ class Balancers:
             own = "web1" if params["driver"] == "haproxy" else "10.0.0.1:80"
             member = Member(own, "10.0.0.1", 80, Admin.READY, Health.UP, 1, 0, 0)
             return Reply(name, {"pools": [Pool(params["pool"], "1@1", (member,)).to_dict()]})
+        if call.operation == "member_sockets":
+            return Reply(name, {"busy": self.busy, "strangers": {"10.9.9.9": 1}})
         if name == self.refuses and call.operation == "pool_member":
             return Reply(name, {}, Refused("says no."))
-        return Reply(name, {"changed": True, "before": {"x": {}}, "return_to": {}, "diff": {"before": 1, "after": 2}})
+        towards = {
+            member: {"addresses": [f"10.0.1.{name[-1]}"], "port": 80, "pooled": 2}
+            for member in params.get("members", ())
+        }
+        changed = {"changed": True, "before": {"x": {}}, "return_to": {}, "towards": towards}
+        return Reply(name, {**changed, "diff": {"before": 1, "after": 2}})
 
     def of(self, operation: str) -> list[tuple[str, Any]]:
         return [(name, params.get("members")) for name, done, params in self.calls if done == operation]
@@ -114,6 +122,41 @@ def test_an_outer_pool_that_refuses_leaves_the_inner_alone(balancers: Balancers)
     assert done["failed"]
     assert balancers.of("pool_member") == [("lb1", ["web1"])]
     assert balancers.of("pool_put_back") == []
+
+
+def test_the_drained_members_are_asked_who_is_still_busy_with_them(balancers: Balancers) -> None:
+    done = run(pools=POOLS, hosts=["web1"], state="drained", busy_sockets="wait", drain_timeout=7)
+    assert not done.get("failed"), done
+    ((name, _operation, params),) = [each for each in balancers.calls if each[1] == "member_sockets"]
+    assert (name, params["port"], params["limit"]) == ("web1", 80, 7.0)
+    assert params["balancers"] == {f"lb{i}": {"addresses": [f"10.0.1.{i}"], "pooled": 2} for i in (1, 2, 3)}
+    assert done["busy_sockets"] == {}
+    assert "10.9.9.9 (1)" in done["notes"][0]
+
+
+def test_a_member_that_is_busy_at_the_limit_is_put_back_everywhere(balancers: Balancers) -> None:
+    balancers.busy = {"lb2": 1}
+    done = run(pools=POOLS, hosts=["web1"], state="drained", busy_sockets="wait")
+    assert done["failed"]
+    assert "web1 (1 from lb2)" in done["msg"]
+    assert done["undone"] == {"lb1": True, "lb2": True, "lb3": True}
+    assert done["changed"] is False
+
+
+@pytest.mark.parametrize("given", [{"busy_sockets": "note"}, {"busy_sockets": "wait", "on_drain_timeout": "cut"}])
+def test_what_is_busy_is_only_said_where_that_is_wanted(balancers: Balancers, given: dict[str, str]) -> None:
+    balancers.busy = {"lb2": 1}
+    done = run(pools=POOLS, hosts=["web1"], state="drained", **given)
+    assert not done.get("failed"), done
+    assert done["busy_sockets"] == {"web1": {"lb2": 1}}
+
+
+@pytest.mark.parametrize("given", [{"state": "drained"}, {"state": "ready", "busy_sockets": "wait"}])
+def test_members_are_asked_at_the_end_of_a_drain_alone_and_where_that_is_wanted(
+    balancers: Balancers, given: dict[str, str]
+) -> None:
+    run(pools=POOLS, hosts=["web1"], **given)
+    assert balancers.of("member_sockets") == []
 
 
 @pytest.mark.parametrize(
