@@ -53,6 +53,9 @@ _PRIVILEGES = (
 )
 
 
+# Where members that run containers keep their layers.
+_STORES = {"engine": "/var/lib/containers", "engine-5": "/var/lib/containers", "docker": "/var/lib/docker"}
+
 _FILES = ("lab.json", "inventory.yml", "id_ed25519", "id_ed25519.pub")
 
 
@@ -278,9 +281,9 @@ def _run(lab: Lab, host: Host) -> list[str]:
     else:
         volumes = [f"{files}/config:{lab.generation(host).config_dir}"] if host.role == BALANCER else []
     more = []
-    if host.role == MEMBER and lab.description.member.startswith("engine"):
+    if host.role == MEMBER and lab.description.member in _STORES:
         # Containers within: each has devices of its own, and layers do not lie on other layers.
-        more = ["--cap-add=MKNOD", "--volume=/var/lib/containers"]
+        more = ["--cap-add=MKNOD,NET_RAW", f"--volume={_STORES[lab.description.member]}"]
     if host.role == MEMBER:
         more += [f"--add-host=db:{each.address}" for each in lab.databases]
     volumes.append(f"{lab.key}.pub:/root/.ssh/authorized_keys:ro")

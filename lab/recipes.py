@@ -156,6 +156,22 @@ default_ulimits = ["nofile=20000:20000", "nproc=20000:20000"]
 seccomp_profile = "unconfined"
 apparmor_profile = "unconfined"
 """
+# The same for Docker, which has no word for "no control groups" itself, but takes another runtime.
+_DOCKER = """\
+{
+ "runtimes": {"crun": {"path": "/usr/bin/crun", "runtimeArgs": ["--cgroup-manager=disabled"]}},
+ "default-runtime": "crun",
+ "exec-opts": ["native.cgroupdriver=cgroupfs"],
+ "bridge": "none", "iptables": false, "ip6tables": false,
+ "default-ulimits": {
+  "nofile": {"Name": "nofile", "Hard": 20000, "Soft": 20000},
+  "nproc": {"Name": "nproc", "Hard": 20000, "Soft": 20000}
+ },
+ "seccomp-profile": "/etc/docker/all.json",
+ "insecure-registries": ["198.18.0.0/15"]
+}
+"""
+_MODEST = "[Service]\nLimitNOFILE=20000\nLimitNPROC=20000\nLimitCORE=0\nOOMScoreAdjust=0\nDelegate=no\n"
 # Python with all it needs, as the only layer below the sample service in an image.
 _PYTHON = """\
 library=/usr/lib/python3.$(python3 -c 'import sys; print(sys.version_info[1])')
@@ -214,6 +230,26 @@ def with_engine(suite: str = "bookworm") -> Layer:
     )
 
 
+def with_docker() -> Layer:
+    """A member that runs containers of Docker; a registry of images lies beside, not started."""
+    return Layer(
+        name="member-docker",
+        parent=member(),
+        files=(
+            ("etc/docker/daemon.json", _DOCKER),
+            ("etc/docker/all.json", '{"defaultAction": "SCMP_ACT_ALLOW"}\n'),
+            ("etc/systemd/system/docker.service.d/lab.conf", _MODEST),
+            ("etc/systemd/system/containerd.service.d/lab.conf", _MODEST),
+            ("usr/local/lib/pack-python", _PYTHON),
+        ),
+        commands=(
+            _install("docker.io", "crun", "docker-registry"),
+            "systemctl disable docker-registry.service",
+            "sh -e /usr/local/lib/pack-python /usr/local/lib/python.tar",
+        ),
+    )
+
+
 def with_rpm() -> Layer:
     """A member that also has dnf, with what makes packages and a repository for it."""
     return Layer(
@@ -255,6 +291,7 @@ MEMBERS: Mapping[str, Callable[[], Layer]] = {
     "plain": member,
     "engine": with_engine,  # Podman 4, without Quadlets
     "engine-5": lambda: with_engine("trixie"),
+    "docker": with_docker,
     "rpm": with_rpm,
     "database": with_database_client,
 }

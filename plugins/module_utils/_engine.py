@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, BadInput, UpgradeFailed
@@ -51,6 +52,8 @@ class Engine:
     def offers(self, ref: str, limit: float) -> str:
         """What is wrong with getting this image, without getting it; empty when nothing is."""
         status, said = self._call(["manifest", "inspect", ref], limit)
+        if status and self.name == "docker" and self._takes_insecure(ref):
+            status, said = self._call(["manifest", "inspect", "--insecure", ref], limit)
         # Podman 4 has read an image for one platform when it says so.
         return "" if status == 0 or "Treating single images as manifest lists" in said else last_words(said)
 
@@ -79,6 +82,14 @@ class Engine:
         """Whether a container of this image runs."""
         status, said = self._call(["ps", "--quiet", "--filter", f"ancestor={image}"], _QUICK)
         return status == 0 and any(_ID.match(line) for line in said.splitlines())  # beside what it warns of
+
+    def _takes_insecure(self, ref: str) -> bool:
+        """Whether Docker's daemon pulls from this registry without TLS; its client has to be told so."""
+        status, said = self._call(["info", "--format", "{{json .RegistryConfig}}"], _QUICK)
+        try:
+            return not status and insecure(ref.partition("/")[0], json.loads(said))
+        except (ValueError, TypeError, AttributeError):
+            return False
 
     def _inspect(self, ref: str) -> dict[str, Any] | None:
         status, said = self._call(["image", "inspect", ref], _QUICK)
@@ -121,6 +132,18 @@ def repository(ref: str) -> str:
     name = ref.partition("@")[0]
     head, slash, last = name.rpartition("/")
     return head + slash + last.partition(":")[0]
+
+
+def insecure(registry: str, config: Mapping[str, Any]) -> bool:
+    """Whether Docker's configuration names this registry, or the network of its address, as one without TLS."""
+    named = (config.get("IndexConfigs") or {}).get(registry) or {}
+    if named.get("Secure") is False:
+        return True
+    try:
+        address = ipaddress.ip_address(registry.rpartition(":")[0] or registry)
+    except ValueError:
+        return False
+    return any(address in ipaddress.ip_network(each) for each in config.get("InsecureRegistryCIDRs") or ())
 
 
 def digests_among(name: str, known: Sequence[str], own: str | None) -> list[str]:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A service that runs as a container of Podman, from a registry of the user's: forward, back, and refused."""
+"""A service that runs as a container of Podman or Docker, from a registry of the user's: forward, back, and refused."""
 
 from __future__ import annotations
 
@@ -55,9 +55,25 @@ EnvironmentFile={_FOLDER}/image.env
 Restart=on-failure
 RestartSec=200ms
 """
+# And with Docker, whose client is what the unit runs.
+_DOCKER = f"""\
+[Unit]
+Description=The sample service, in a container
+StartLimitIntervalSec=0
+[Service]
+EnvironmentFile={_FOLDER}/image.env
+ExecStartPre=-/usr/bin/docker rm --force shop
+ExecStart=/usr/bin/docker run --rm --name shop --pull=never --network host --user 990 \
+--stop-signal KILL --volume /var/log/shop:/var/log/shop ${{ROLLOUT_IMAGE}}
+ExecStop=/usr/bin/docker stop --time 0 shop
+Restart=on-failure
+RestartSec=200ms
+TimeoutStopSec=10
+"""
 _UNITS = {
     "engine": ("/etc/systemd/system/shopc.service", _UNIT),
     "engine-5": ("/etc/containers/systemd/shopc.container", _QUADLET),
+    "docker": ("/etc/systemd/system/shopc.service", _DOCKER),
 }
 _COMMAND = '["/usr/bin/python3", "-S", "-E", "-s", "/srv/shop/shop.py"]'
 
@@ -70,11 +86,15 @@ class Registry:
         self._address = f"{self._host.address}:5000"
         self.image = f"{self._address}/shop/api"
         self.digests: dict[str, str] = {}
+        self.engine = "docker" if up.description.member == "docker" else "podman"
         path, unit = _UNITS[up.description.member]
-        script = f"""
-            systemctl disable --now shop.service
+        insecure = f"""
             printf '[[registry]]\\nlocation = "{self._address}"\\ninsecure = true\\n' \
                 >/etc/containers/registries.conf.d/lab.conf
+        """
+        script = f"""
+            systemctl disable --now shop.service
+            {insecure if self.engine == "podman" else ""}
             mkdir -p {Path(path).parent}
             printf %s {shlex.quote(unit)} >{path}
             systemctl daemon-reload
@@ -100,12 +120,16 @@ class Registry:
             lines.append(f"printf %s {shlex.quote(data.decode())} >{work}/shop/{name}")
         containerfile = f"FROM localhost/python\nCOPY shop /srv/shop\nCMD {_COMMAND}\n"
         lines += [
-            f"printf %s {shlex.quote(containerfile)} >{work}/Containerfile",
-            "podman image exists localhost/python || podman import -q /usr/local/lib/python.tar localhost/python",
-            f"podman build -q --isolation chroot -t {self.image}:{version} {work}",
-            f"podman push -q --digestfile {work}/digest {self.image}:{version}",
-            f"cat {work}/digest; rm -r {work}",
+            f"printf %s {shlex.quote(containerfile)} >{work}/Dockerfile",
+            f"{self.engine} image inspect localhost/python >{work}/base 2>&1"
+            f" || {self.engine} import /usr/local/lib/python.tar localhost/python",
+            f"{self.engine} build -q {'--isolation chroot' if self.engine == 'podman' else ''} -t {self.image}:{version} {work}",
         ]
+        if self.engine == "podman":
+            lines += [f"podman push -q --digestfile {work}/digest {self.image}:{version}"]
+        else:
+            lines += [f"docker push {self.image}:{version} | grep -o 'sha256:[0-9a-f]*' | tail -1 >{work}/digest"]
+        lines += [f"cat {work}/digest; rm -r {work}"]
         self.digests[version] = self._on(self._host, "\n".join(lines)).strip().splitlines()[-1]
         return self.digests[version]
 
@@ -115,9 +139,9 @@ class Registry:
         return done.stdout
 
 
-@pytest.fixture(scope="module", params=["engine", pytest.param("engine-5", marks=FULL)])
+@pytest.fixture(scope="module", params=["engine", *(pytest.param(name, marks=FULL) for name in ("engine-5", "docker"))])
 def fleet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
-    """Three members with an engine: Podman 4 and a unit of the user's, or Podman 5 and a Quadlet."""
+    """Three members with an engine: Podman 4 or Docker and a unit of the user's, or Podman 5 and a Quadlet."""
     description = lab.Description(
         prefix=f"i{os.getpid()}-c", members=3, member=request.param, sticky="cookie", pool_lines=PATIENT
     )
@@ -142,21 +166,21 @@ def rig(fleet: lab.Lab, registry: Registry, tmp_path: Path) -> Iterator[Rig]:
         rm -rf /var/lib/zerodrop
         mkdir -p {_FOLDER}
         printf 'ROLLOUT_IMAGE={ref}\\nROLLOUT_VERSION=1.0\\n' >{_FOLDER}/image.env
-        podman pull -q {ref}
+        {registry.engine} pull -q {ref}
         systemctl restart shopc.service
     """
 
     on_all(fleet.members, fleet, script)
     found = Rig(fleet, tmp_path)
     wait_for(lambda: found.in_service() == set(found.hosts), 40)
-    found.on_members("podman image prune -a -f --filter label!=none")
+    found.on_members(f"{registry.engine} image prune -a -f --filter label!=none")
     yield found
     found.heal()
 
 
-def running(rig: Rig) -> set[str]:
+def running(rig: Rig, registry: Registry) -> set[str]:
     """The digests that run, over all members."""
-    return set(rig.on_members("podman ps --format '{{.Image}}' | sed 's/.*@//'").values())
+    return set(rig.on_members(f"{registry.engine} ps --format '{{{{.Image}}}}' | sed 's/.*@//'").values())
 
 
 def settings(registry: Registry, version: str, **more: Any) -> dict[str, Any]:
@@ -183,7 +207,7 @@ def test_an_image_is_rolled_out_under_load_and_a_second_run_changes_nothing(rig:
     assert load.served("2.0") > 0
     assert watch.least >= 1
     assert (run.report["from_version"], run.report["to_version"]) == ("1.0", "2.0")
-    assert running(rig) == {registry.digests["2.0"]}
+    assert running(rig, registry) == {registry.digests["2.0"]}
     assert f"2.0 is {registry.image}@{registry.digests['2.0']}" in run.report["notes"]
     # Nobody needs the registry for a run that has nothing to do.
     registry.stop()
@@ -201,7 +225,7 @@ def test_a_version_that_is_never_healthy_goes_back_without_the_registry(rig: Rig
 
     def lose() -> None:
         registry.stop()
-        rig.on_members("podman image prune -f")
+        rig.on_members(f"{registry.engine} image prune -f")
 
     def all_staged() -> bool:
         return all(path.exists() and "3.0" in path.read_text() for path in staged)
@@ -212,7 +236,7 @@ def test_a_version_that_is_never_healthy_goes_back_without_the_registry(rig: Rig
     load.assert_nothing_lost()
     assert run.rc != 0, str(run)
     assert run.report["outcome"] == "rolled_back", str(run)
-    assert running(rig) == {registry.digests["1.0"]}
+    assert running(rig, registry) == {registry.digests["1.0"]}
     assert rig.in_service() == set(rig.hosts)
 
 
@@ -223,19 +247,23 @@ def test_an_older_release_needs_no_registry_and_the_oldest_images_go(rig: Rig, r
     registry.stop()
     back = rig.rollout(settings(registry, "1.0"), rollout_batches=["50%"])
     assert back.rc == 0, str(back)
-    assert running(rig) == {registry.digests["1.0"]}
+    assert running(rig, registry) == {registry.digests["1.0"]}
     registry.start()
     registry.add("4.0")
     four = rig.rollout(settings(registry, "4.0"), rollout_batches=["50%"], rollout_container_keep=2)
     assert four.rc == 0, str(four)
     there = {
-        version: set(rig.on_members(f"podman image exists {registry.image}@{digest}; echo $?").values())
+        version: set(
+            rig.on_members(
+                f"{registry.engine} image inspect {registry.image}@{digest} >/dev/null 2>&1; echo $?"
+            ).values()
+        )
         for version, digest in registry.digests.items()
         if version in ("1.0", "4.0")
     }
     assert there == {"1.0": {"0"}, "4.0": {"0"}}
     assert rig.lab.exec(
-        "web3", ["podman", "image", "exists", f"{registry.image}@{registry.digests['2.0']}"], check=False
+        "web3", [registry.engine, "image", "inspect", f"{registry.image}@{registry.digests['2.0']}"], check=False
     ).returncode
 
 
@@ -246,16 +274,17 @@ def test_what_cannot_go_well_is_refused_before_anything_is_touched(rig: Rig, reg
         assert run.rc != 0, str(run)
         assert run.report["outcome"] == "refused", str(run)
         assert words in run.text, str(run)
-        assert running(rig) == {registry.digests["1.0"]}
+        assert running(rig, registry) == {registry.digests["1.0"]}
         assert set(rig.on_members("systemctl show -P NRestarts shopc.service").values()) == {"0"}
 
     other = "sha256:" + "0" * 64
-    refused("podman could not pull", {"rollout_version": "9.9"})
-    refused("podman would not get", {"rollout_version": "9.9"}, options=("--check",))
-    refused("podman could not pull", {"rollout_container_digest": other})
+    engine, other_engine = registry.engine, {"podman": "docker", "docker": "podman"}[registry.engine]
+    refused(f"{engine} could not pull", {"rollout_version": "9.9"})
+    refused(f"{engine} would not get", {"rollout_version": "9.9"}, options=("--check",))
+    refused(f"{engine} could not pull", {"rollout_container_digest": other})
     refused(
-        "web3: The upgrade method container is to use docker, and this host has no docker",
-        {"rollout_container_engine": "docker"},
+        f"web3: The upgrade method container is to use {other_engine}, and this host has no {other_engine}",
+        {"rollout_container_engine": other_engine},
     )
     refused("there is no unit nothing.service", {"rollout_container_unit": "nothing.service"})
     refused("ssh.service does not read", {"rollout_container_unit": "ssh.service"})
@@ -264,7 +293,7 @@ def test_what_cannot_go_well_is_refused_before_anything_is_touched(rig: Rig, reg
     refused("The version 2.0 stands for different images", {"rollout_container_digest": registry.digests["2.0"]})
     rig.lab.exec("web2", ["rm", f"{_FOLDER}/releases.json"])
     registry.stop()
-    refused("podman could not pull")
+    refused(f"{engine} could not pull")
 
 
 @FULL
@@ -275,5 +304,5 @@ def test_a_way_back_that_nobody_has_is_refused(rig: Rig, registry: Registry) -> 
     run = rig.rollout(settings(registry, "2.0"))
     assert run.rc != 0
     assert run.report["outcome"] == "refused", str(run)
-    assert f"web2: podman could not pull {registry.image}@{gone}" in run.text
-    assert running(rig) == {registry.digests["1.0"]}
+    assert f"web2: {registry.engine} could not pull {registry.image}@{gone}" in run.text
+    assert running(rig, registry) == {registry.digests["1.0"]}

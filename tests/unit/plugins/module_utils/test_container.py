@@ -22,7 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._container import
     container_stage,
     container_switch,
 )
-from ansible_collections.zerodrop.rollout.plugins.module_utils._engine import digests_among, repository
+from ansible_collections.zerodrop.rollout.plugins.module_utils._engine import digests_among, insecure, repository
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, BadInput, UpgradeFailed
 
 NAME = "registry.example.com/shop/api"
@@ -300,3 +300,21 @@ def test_a_digest_that_no_registry_has_is_not_what_a_tag_stands_for(host: Host) 
 def test_docker_says_its_own_registrys_names_in_short() -> None:
     assert digests_among("docker.io/library/nginx", [f"nginx@{ONE}"], None) == [ONE]
     assert digests_among("docker.io/acme/shop", [f"acme/shop@{ONE}"], None) == [ONE]
+
+
+@pytest.mark.parametrize(
+    ("registry", "expected"),
+    [
+        ("10.0.0.7:5000", True),  # by its network
+        ("10.1.0.7:5000", False),
+        ("images.example.com:5000", True),  # by its name
+        ("images.example.com", False),
+        ("docker.io", False),
+        ("", False),
+    ],
+)
+def test_a_registry_without_tls_is_one_that_dockers_configuration_names(registry: str, expected: bool) -> None:
+    names = {"docker.io": {"Secure": True}, "images.example.com:5000": {"Secure": False}}
+    config = {"IndexConfigs": names, "InsecureRegistryCIDRs": ["10.0.0.0/24", "127.0.0.0/8"]}
+    assert insecure(registry, config) is expected
+    assert not insecure(registry, {"IndexConfigs": None, "InsecureRegistryCIDRs": None})
