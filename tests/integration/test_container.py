@@ -119,10 +119,10 @@ class Registry:
         for name, data in releases.contents(version, lab.Switches(**switches)).items():  # type: ignore[arg-type]
             lines.append(f"printf %s {shlex.quote(data.decode())} >{work}/shop/{name}")
         containerfile = f"FROM localhost/python\nCOPY shop /srv/shop\nCMD {_COMMAND}\n"
+        there = f"{self.engine} image inspect localhost/python >{work}/base 2>&1"
         lines += [
             f"printf %s {shlex.quote(containerfile)} >{work}/Dockerfile",
-            f"{self.engine} image inspect localhost/python >{work}/base 2>&1"
-            f" || {self.engine} import /usr/local/lib/python.tar localhost/python",
+            f"{there} || {self.engine} import /usr/local/lib/python.tar localhost/python",
             f"{self.engine} build -q {'--isolation chroot' if self.engine == 'podman' else ''} -t {self.image}:{version} {work}",
         ]
         if self.engine == "podman":
