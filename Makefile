@@ -86,8 +86,9 @@ fleets: setup ## Ten rollouts behind every kind of fleet, under load: HAProxy, n
 methods: setup ## The ready upgrade methods, and the roles drain and restore: all their tests on the hosts of the lab
 	@ZERODROP_METHODS=all pytest -q tests/integration/test_container.py tests/integration/test_package.py tests/integration/test_package_dnf.py tests/integration/test_roles.py $(ARGS)
 
-kills: setup ## The controller dies and is told to end at many moments of a rollout, and docs/kills.md; ZERODROP_KILLS=12
-	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
+# `make kills TURN=240` begins no other test after so many seconds; the next one goes on where it ended.
+kills: setup ## The controller dies and is told to end at many moments of a rollout, and docs/kills.md; ZERODROP_KILLS=12, TURN=240
+	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) ZERODROP_PASSED=.build/kills/passed ZERODROP_TURN=$(TURN) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
 	@python -m tests.integration.kills
 
 migrations: setup ## Data migrations, also of a PostgreSQL under load, zones and budgets, on the hosts of the lab

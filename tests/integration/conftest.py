@@ -14,6 +14,7 @@ import pytest
 
 import lab
 
+from . import turns
 from .rig import Rig
 
 # On a busy machine a check takes longer than the time between two of them, which is its limit otherwise.
@@ -21,6 +22,10 @@ PATIENT = ("timeout check 5s",)
 
 # Each takes half a minute, and its kin tells as much of the whole: `make methods` runs them all.
 FULL = pytest.mark.skipif(not os.environ.get("ZERODROP_METHODS"), reason="make methods runs these")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    turns.register(config)
 
 
 @pytest.fixture(scope="session")
