@@ -42,6 +42,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import l
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import status as looking
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.lookout import Lookout
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.owner import name_processes, owner
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, Record
@@ -254,7 +255,13 @@ class ActionModule(ActionBase):
             _keeper.quiet(self._display)
             return self._lasting(grace)
 
-        return _keeper.start(os.getppid(), act, lease_of.Renewal(path, open_remote))
+        renew, look_out = lease_of.Renewal(path, open_remote), Lookout(path, open_remote)
+
+        def meanwhile() -> None:
+            renew()
+            look_out()
+
+        return _keeper.start(os.getppid(), act, meanwhile)
 
     def _lasting(self, grace: float) -> Remote:
         return Remote(self._vars, self._task, self._play_context, self._templar, lasting=True, grace=grace)

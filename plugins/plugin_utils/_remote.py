@@ -15,7 +15,7 @@ from __future__ import annotations
 import shlex
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +136,11 @@ class Remote:
                 host, error=_lost(host, f"no answer within {seconds:.0f} s"), seconds=seconds
             )
         return result
+
+    def prepare(self, hosts: Iterable[str]) -> None:
+        """Read these hosts' variables now, so that ``run`` can be called for them from another thread."""
+        for host in hosts:
+            self._prepare(host)
 
     def copy_to(self, source: str, targets: Mapping[str, str]) -> dict[str, Reply]:
         """Copy a file of the controller to a path on each host, all at once."""

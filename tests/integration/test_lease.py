@@ -196,12 +196,28 @@ def test_a_majority_is_enough_and_less_is_not(three: Rig) -> None:
     three.cut("lb3")
     run = three.rollout(settings(three, rollout_dead_balancer="skip"))
     assert run.rc == 0, str(run)
+    # Nobody waits for the one that is silent, batch after batch.
+    assert max(each["seconds"] for each in run.report["events"] if each["phase"] == "drain") < 5
     three.cut("lb2")
     before = three.snapshot()
     run = three.rollout({**settings(three), **three.archive(FIRST), "rollout_dead_balancer": "skip"})
     assert run.rc != 0, str(run)
     assert "needs 2 of its balancers, and 1 can be reached" in run.text
     assert three.snapshot() == before
+
+
+@ALL
+def test_a_silent_balancer_that_comes_back_is_brought_in_line(three: Rig) -> None:
+    three.cut("lb3")
+    with three.when(three.member_is("web2", "upgraded"), three.heal) as struck:
+        run = three.rollout({**settings(three), **three.archive("2.0", start_delay=3)}, rollout_dead_balancer="skip")
+    assert struck
+    assert run.rc == 0, str(run)
+    assert "lb3 came back, and was brought in line before it counted" in run.report["notes"]
+    assert three.in_service() == set(three.hosts)
+    assert {row["host"]: row["phase"] for row in ledger(three, "lb3")["members"]} == dict.fromkeys(
+        three.hosts, "finished"
+    )
 
 
 class OverSsh:

@@ -16,6 +16,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._package import u
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import switch
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.lookout import heard_from
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import LeaseRecord, MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 
@@ -235,7 +236,7 @@ class Fleet:
         """Bring balancers that are back in line with the others, and count them again."""
         if not self.record.dead or self.check:
             return
-        replies = self.remote.run({place: self.call(place, "pool_read", 10, {}) for place in self.record.dead})
+        replies = self.remote.run({place: self.call(place, "pool_read", 10, {}) for place in heard_from(self.record)})
         for place, reply in replies.items():
             if reply.ok and self._has_lease(place) and self._bring_in_line(place, reply.result):
                 self.record.dead.remove(place)

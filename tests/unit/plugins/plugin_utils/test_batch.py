@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ class FakeRemote:
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
         return {host: self._answer(host, call) for host, call in calls.items()}
+
+    def prepare(self, hosts: Iterable[str]) -> None:
+        """There are no variables to read."""
 
     def _answer(self, host: str, call: Call) -> Reply:
         self.calls.append((host, call))
