@@ -28,9 +28,10 @@ import lab
 
 from . import kills
 from .conftest import PATIENT
-from .controllers import kill, rest
+from .controllers import kill, ledger, rest
 from .fleets import IDLE_A_RELOAD, nginx_description, prepare_links, reloads_in
 from .rig import FIRST, Rig, Run, wait_for
+from .test_lease import SLOW, left, stopped_in_a_drain
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -290,6 +291,26 @@ def test_the_commands_for_a_shell_on_an_nginx(labs: Callable[[Kind], lab.Lab], t
     rig.lab.exec("lb1", ["bash", "-e", "-c", commands.replace(r"10\.0\.0\.1", address)])
     assert set(rig.hosts) - rig.in_service() == {"web2"}
     finish(rig, settings)
+
+
+@ALL
+@pytest.mark.parametrize("name", ["nginx", "nginx by links"])
+def test_behind_nginx_who_stood_still_for_too_long_changes_nothing_more(
+    labs: Callable[[Kind], lab.Lab], tmp_path: Path, name: str
+) -> None:
+    """As behind HAProxy: what it does next is refused by the balancer, and the next run takes it up."""
+    kind = KINDS[name]
+    rig = Rig(labs(kind), tmp_path)
+    rig.reset()
+    with rig.load(rate=60, mix=SLOW) as load:
+        with stopped_in_a_drain(rig, "a", **kind.settings) as (_hanging, late):
+            wait_for(lambda: left(rig) <= 0, 30)
+            before, known = rig.snapshot(), ledger(rig)["held"]
+        assert late[0].rc != 0, str(late[0])
+        assert late[0].report["stop"]["code"] == "lease_lost", late[0].report["sentence"]
+        assert (rig.snapshot(), ledger(rig)["held"]) == (before, known)
+        finish(rig, settings_of(rig, kind))
+    assert not load.total("failed"), load.problems()
 
 
 def playbook_alone(rig: Rig) -> None:

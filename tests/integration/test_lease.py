@@ -172,7 +172,7 @@ def test_another_one_takes_over_from_a_controller_that_hangs(three: Rig) -> None
 def test_who_stood_still_for_too_long_changes_nothing_more(three: Rig) -> None:
     with three.watch() as watch, three.load(rate=60, mix=SLOW) as load:
         with stopped_in_a_drain(three, "a") as (_hanging, late):
-            wait_for(lambda: _left(three) <= 0, 30)
+            wait_for(lambda: left(three) <= 0, 30)
             before = three.snapshot()
         assert late[0].rc != 0, str(late[0])
         assert late[0].report["stop"]["code"] == "lease_lost", late[0].report["sentence"]
@@ -186,9 +186,9 @@ def test_who_stood_still_for_too_long_changes_nothing_more(three: Rig) -> None:
     assert watch.least >= 2
 
 
-def _left(rig: Rig) -> float:
-    """For how long it lasts on any balancer; the lab has this machine's kernel, and so its clock."""
-    ends = [float(ledger(rig, host)["lease"][0]["expires"]) for host in ("lb1", "lb2", "lb3")]
+def left(rig: Rig) -> float:
+    """For how long the lease lasts on any balancer; the lab has this machine's kernel, and so its clock."""
+    ends = [float(ledger(rig, host.name)["lease"][0]["expires"]) for host in rig.lab.balancers]
     return max(ends) - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
