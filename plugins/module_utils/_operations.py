@@ -56,6 +56,7 @@ OPERATIONS: Mapping[str, str] = {
     "member_sockets": "_member_sockets",
     "access_log_read": "_access_log.read",
     "observe": "_observation.observe",
+    "observe_past": "_observation.past",
     "unit_restarts": "_observation.restarts",
     "nginx_links": "_nginx_links",
 }

@@ -46,7 +46,8 @@ def lines(record: Mapping[str, Any], witness: Mapping[str, Any], now: float, wid
     number = next((n for n, batch in enumerate(batches) if any(_is_open(work[host]) for host in batch)), None)
     done = sum(work[host].counts for host in order)
     head = [host for batch in batches if any(work[host].since is not None for host in batch) for host in batch]
-    room = max(_FEWEST_MEMBERS, height - 4)
+    evidence = _evidence(record.get("canary") or {})
+    room = max(_FEWEST_MEMBERS, height - 4 - bool(evidence))
     shown = [*head, *(host for host in order if host not in head)][:room]
     shown.sort(key=order.index)
     longest = max(len(host) for host in shown)
@@ -56,6 +57,7 @@ def lines(record: Mapping[str, Any], witness: Mapping[str, Any], now: float, wid
     which = f"batch {number + 1} of {len(batches)}" if number is not None else f"{len(batches)} of {len(batches)}"
     way = "way back" if back else record["strategy"]
     found.append(f"{way} {gauge(done, len(order))} {which}, {now:.0f} s")
+    found.append(evidence)
     found.append(_traffic(record, witness))
     return [_cut(each, width) for each in found if each]
 
@@ -88,6 +90,22 @@ def _member(name: str, work: _Work, now: float) -> str:
         f"  {name}  {work.words}"
         if work.since is None
         else f"  {name}  {work.words} {max(0.0, now - work.since):.1f} s"
+    )
+
+
+def _evidence(canary: Mapping[str, Any]) -> str:
+    """How a canary stands that is judged."""
+    found = canary.get("evidence")
+    if not found:
+        return ""
+    (bad, of), (bad_b, of_b) = found["canary"], found["baseline"]
+    parts = [
+        f"{word} {found['odds'][way]:,.3g} of {found['needed'][way]:,.0f}"
+        for way, word in (("roll_back", "worse"), ("promote", "fine"))
+    ]
+    return (
+        f"canary {canary['step'] + 1}/{len(canary['steps'])} {found['decision'].replace('_', ' ')}: {', '.join(parts)} to 1; "
+        f"failed {bad:,.0f} of {of:,.0f}, baseline {bad_b:,.0f} of {of_b:,.0f}"
     )
 
 

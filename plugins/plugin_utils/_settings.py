@@ -394,6 +394,7 @@ class Settings:
     metrics_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")
     plan_hash: str = setting(optional(plan_hash), "")
+    plan_strategy: str = setting(choice("rolling", "canary"), "rolling")
 
     witness_url: str = setting(optional(named(_names.http_url)), "")
     witness_rate: float = setting(number(0.1, 10000), 5.0)
@@ -644,6 +645,7 @@ class Canary(Settings):
     canary_ask_timeout: float = setting(number(0, 30 * 86400), 3600.0)
     canary_on_ask_timeout: str = setting(choice("roll_back", "promote", "hold"), "roll_back")
     canary_sticky: str = setting(choice("auto", "require"), "auto")
+    canary_history: float = setting(number(0, 30 * 86400), 43200.0)
 
     canary_false_alarm: float = of_verdict("false_alarm")
     canary_missed_regression: float = of_verdict("missed_regression")
@@ -682,6 +684,7 @@ class Canary(Settings):
         """What the verdict is asked with, beside the polls."""
         names = [each.name for each in fields(VerdictSettings) if each.name not in ("interval", "share")]
         found = {name: getattr(self, f"canary_{name}") for name in names}
+        found = {name: dict(value) if isinstance(value, Mapping) else value for name, value in found.items()}
         return {**found, "interval": self.canary_poll_seconds, "share": share}
 
 

@@ -58,7 +58,7 @@ class Log:
 
     def first_look(self) -> str:
         """The last lines of a log that was never read; it counts from here on."""
-        with _open(self.path) as file:
+        with opened(self.path) as file:
             size = os.fstat(file.fileno()).st_size
             start = max(0, size - LAST)
             file.seek(start)
@@ -81,7 +81,7 @@ class Log:
             if path is None:
                 self.lost = self.lost or last
                 continue
-            with _open(path) as file:
+            with opened(path) as file:
                 before = offset
                 for block in _lines(file, offset):
                     offset += len(block)
@@ -90,7 +90,7 @@ class Log:
                 if last or offset > before:
                     kept.append(_place(file, offset))
         yield from self._between(current, inodes)
-        with _open(self.path) as file:
+        with opened(self.path) as file:
             now = os.fstat(file.fileno())
             offset = self._offset_of(now, file)
             for block in _lines(file, offset):
@@ -101,6 +101,10 @@ class Log:
 
     def to_dict(self) -> dict[str, Any]:
         return {"files": [place.to_dict() for place in self._places]}
+
+    def rotated(self) -> list[str]:
+        """What the log may have been rotated to, the newest first."""
+        return [path for path, _found in self._siblings()]
 
     def _offset_of(self, now: os.stat_result, file: Any) -> int:
         """Where to go on in the present file: where it was left, or at its beginning where it is a new one."""
@@ -113,13 +117,13 @@ class Log:
         """The file that was read up to this place, and the offset to go on at; None where it is gone."""
         for path, found in [(self.path, current), *self._siblings()]:
             if found.st_ino == place.inode and found.st_size >= place.offset:
-                with _open(path) as file:
+                with opened(path) as file:
                     if _mark(file, place.offset) == place.mark:
                         return path, place.offset
         # Copied and truncated: the copy has another inode and the same lines.
         for path, found in self._siblings():
             if found.st_size >= place.offset and place.offset:
-                with _open(path) as file:
+                with opened(path) as file:
                     if _mark(file, place.offset) == place.mark:
                         return path, place.offset
         return None, 0
@@ -133,7 +137,7 @@ class Log:
             return
         for path, found in sorted(self._siblings(), key=lambda each: each[1].st_mtime):
             if found.st_ino not in known and found.st_mtime > oldest[0]:
-                with _open(path) as file:
+                with opened(path) as file:
                     for block in _lines(file, 0):
                         yield block.decode("utf-8", "replace")
 
@@ -185,11 +189,11 @@ def _place(file: Any, offset: int) -> Place:
 
 
 def _stat(path: str) -> os.stat_result:
-    with _open(path) as file:
+    with opened(path) as file:
         return os.fstat(file.fileno())
 
 
-def _open(path: str) -> Any:
+def opened(path: str) -> Any:
     """A plain file for reading; raises what is the matter with it."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

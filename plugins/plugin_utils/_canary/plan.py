@@ -36,6 +36,7 @@ class Unended:
     polls: Sequence[Mapping[str, Any]] = ()
     looks: Sequence[Mapping[str, Any]] = ()
     cursor: Any = None
+    history: Sequence[Mapping[str, Any]] = ()
     order: Mapping[str, Any] | None = None  # of an operator
 
 

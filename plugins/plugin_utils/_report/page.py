@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import markupsafe
+
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.charts import Chart, Mark, charts
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.plan import part
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.scale import clock, lasted, percent, time_marks
@@ -57,7 +59,7 @@ class Page:
     many: bool
     moments: tuple[Mark, ...]
     charts: tuple[Chart, ...]
-    evidence: str
+    evidence: markupsafe.Markup
     plan: str
     phases: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -66,12 +68,12 @@ class Page:
     settings: tuple[tuple[str, str], ...]
 
 
-def html(report: Mapping[str, Any]) -> str:
-    """The page of a report."""
-    return render("report", {"r": report, "page": _page(report)})
+def html(report: Mapping[str, Any], evidence: str = "") -> str:
+    """The page of a report; ``evidence`` is a canary's picture, as ``evidence_svg`` draws it."""
+    return render("report", {"r": report, "page": _page(report, evidence)})
 
 
-def _page(report: Mapping[str, Any]) -> Page:
+def _page(report: Mapping[str, Any], evidence: str) -> Page:
     many = len(report["members"]) > MANY
     drawn = bool(report["events"]) and not report["check"]
     names = ("drain", "upgrade", "gate", "look")
@@ -87,7 +89,7 @@ def _page(report: Mapping[str, Any]) -> Page:
         many=many,
         moments=_moments(float(report["duration_seconds"])),
         charts=tuple(charts(report)),
-        evidence="",
+        evidence=markupsafe.Markup(evidence),
         plan=part(report["plan"]) if report.get("plan") else "",
         phases=names,
         rows=tuple(_row(host, member, names) for host, member in report["members"].items()),

@@ -10,9 +10,9 @@ decided. So whoever goes on from there comes to the same verdict.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
+from math import exp
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Judged, LeaseLost, RolloutError, Stopped
@@ -21,7 +21,14 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.look impo
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.plan import next_step
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Target
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.batch import Phases
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.canary import CURSOR, LOOK, POLL, STATE, Book
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.canary import (
+    CURSOR,
+    HISTORY,
+    LOOK,
+    POLL,
+    STATE,
+    Book,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.observe import Observation, Observer
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Outcome
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
@@ -71,6 +78,7 @@ class Bake:
         self.book = Book(phases.record)
         given = self.state.get("order") or {"order": "", "by": ""}
         self._noted = ""  # what was said last of that which the sources cannot see
+        self._kept_history = False
         self.order, self.by = str(given["order"]), str(given["by"])
         self._policy = Policy(
             settings.canary_end,
@@ -218,8 +226,7 @@ class Bake:
 
     def verdict(self, share: float | None) -> dict[str, Any]:
         """What the polls so far say."""
-        polls = json.loads(json.dumps(self.book.polls))
-        return verdict({**self.settings.verdict(share), "polls": polls, "history": self.state.get("history") or []})
+        return verdict({**self.settings.verdict(share), "polls": self.book.polls, "history": self.book.history})
 
     def _look(self, target: Target, dropped: str, notes: str) -> None:
         found = self.verdict(target.share)
@@ -254,6 +261,7 @@ class Bake:
             "sentence": _sentence(found["sentence"], dropped, notes),
         }
         self.book.looks.append(look)
+        self.state["evidence"] = evidence_of(found)
         if then.action is Action.ASK and not self.state["asked"]:
             self.state["asked"] = now
         self._keep(look)
@@ -303,6 +311,9 @@ class Bake:
             keep[f"{LOOK}{len(self.book.looks):06d}"] = look
             if self.book.polls:
                 keep[f"{POLL}{len(self.book.polls):06d}"] = self.book.polls[-1]
+        if self.book.history and not self._kept_history:
+            keep[HISTORY] = self.book.history
+            self._kept_history = True
         if consumed:
             keep[ORDER] = None
         self.book.save()
@@ -378,6 +389,19 @@ class Bake:
 
     def _hosts(self, arm: str) -> list[str]:
         return [host for host, each in self.arms().items() if each == arm]
+
+
+def evidence_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a verdict has for and against the canary, for those who watch the run."""
+    last = {way: series["combined"][-1:] or [0.0] for way, series in found["log_evidence"].items()}
+    errors = found["metrics"]["errors"]
+    return {
+        "decision": found["decision"],
+        "odds": {way: exp(min(value, 50.0)) for way, (value,) in last.items()},
+        "needed": found["needed"],
+        "canary": errors["canary"],
+        "baseline": errors["baseline"],
+    }
 
 
 def _sums(poll: Mapping[str, Any]) -> tuple[int, int, int, int]:

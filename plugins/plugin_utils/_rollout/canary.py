@@ -9,22 +9,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Refused
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Refused
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operations import ORDER
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.plan import CanaryPlan, Unended, unended
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Target
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.weights import weight_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.evidence_svg import evidence_svg
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Place, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import CANARY, Canary, Promotion
 
 _LIMIT = 20.0
-STATE, CURSOR, POLL, LOOK = "state", "cursor", "poll ", "look "  # the names under which it is kept
+# The names under which it is kept.
+STATE, CURSOR, POLL, LOOK, HISTORY = "state", "cursor", "poll ", "look ", "history"
 
 
 def find(
@@ -62,6 +65,7 @@ def find(
         polls=[value for name, value in kept.items() if name.startswith(POLL)],
         looks=[value for name, value in kept.items() if name.startswith(LOOK)],
         cursor=kept.get(CURSOR),
+        history=kept.get(HISTORY) or [],
         order=kept.get(ORDER),
     )
 
@@ -104,7 +108,12 @@ def adopt(
     record.canary = state
     if before is None:
         return
-    state["stored"] = {"polls": list(before.polls), "looks": list(before.looks), "cursor": before.cursor}
+    state["stored"] = {
+        "polls": list(before.polls),
+        "looks": list(before.looks),
+        "cursor": before.cursor,
+        "history": list(before.history),
+    }
     record.from_version = record.from_version or state["from_version"]
     state["from_version"] = record.from_version
     for member in record.members.values():
@@ -131,12 +140,14 @@ class Book:
         self.polls: list[dict[str, Any]] = []
         self.looks: list[dict[str, Any]] = []
         self.cursor: Any = None
+        self.history: list[dict[str, Any]] = []  # polls from before the first member changed
         if self._path.exists():
             data = json.loads(self._path.read_text(encoding="utf-8"))
             self.polls, self.looks, self.cursor = data["polls"], data["looks"], data["cursor"]
+            self.history = data["history"]
 
     def save(self) -> None:
-        data = {"polls": self.polls, "looks": self.looks, "cursor": self.cursor}
+        data = {"polls": self.polls, "looks": self.looks, "cursor": self.cursor, "history": self.history}
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(data), encoding="utf-8")
         temporary.replace(self._path)
@@ -148,12 +159,24 @@ def take_up(record: Record) -> None:
     if stored:
         book = Book(record)
         book.polls, book.looks, book.cursor = stored["polls"], stored["looks"], stored["cursor"]
+        book.history = stored["history"]
         book.save()
 
 
 def planned(plan: CanaryPlan, finished: Sequence[str]) -> list[str]:
     """Members in the order in which they get the version."""
     return [*finished, *(host for batch in plan.plan.batches for host in batch)]
+
+
+def picture(record: Record) -> str:
+    """The evidence so far as a picture for the report; empty where nothing was judged."""
+    book = Book(record) if record.canary else None
+    if book is None or not book.polls:
+        return ""
+    params = {**record.canary.get("judged_by", {}), "polls": book.polls, "history": book.history}
+    with suppress(BadInput):  # the numbers are in the report in any case
+        return evidence_svg(params)
+    return ""
 
 
 def facts(record: Record) -> dict[str, Any] | None:
@@ -168,6 +191,7 @@ def facts(record: Record) -> dict[str, Any] | None:
         "steps_over": state["step"],
         "members": [each.host for each in record.members.values() if each.release == record.to_version],
         "end": state["end"],
+        "foreseen": (state.get("foreseen") or {}).get("sentence", ""),
         "polls": len(book.polls),
         "looks": book.looks,
         "sentence": book.looks[-1]["sentence"] if book.looks else "",

@@ -542,7 +542,7 @@ def write_report(record: Record, data: Mapping[str, Any]) -> str:
     with open(path, "w", encoding="utf-8") as file:
         file.write(text + "\n")
     with open(os.path.join(os.path.dirname(path), "report.html"), "w", encoding="utf-8") as file:
-        file.write(page.html(data))
+        file.write(page.html(data, canary.picture(record)))
     add_to_index(os.path.dirname(os.path.dirname(path)), data)
     metrics.write(data, str(record.settings.get("rollout_metrics_file", "")))
     return path

@@ -11,8 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Target
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.observe import Observer
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Canary
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.planner import plan
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.polls import BASELINE, CANARY
 
 SECONDS = 5.0  # of live traffic that are looked at
 _FEW = 20  # requests that tell no rate
@@ -44,13 +48,16 @@ def measured(polls: Sequence[Mapping[str, Any]], first: float = 0.0) -> Measured
 
 
 def look_at_traffic(
-    observer: Observer, seconds: float = SECONDS, sleep: Callable[[float], None] = time.sleep
+    observer: Observer,
+    seconds: float = SECONDS,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], float] = time.monotonic,
 ) -> tuple[Measured, tuple[str, ...]]:
     """The live rate, over a few seconds, and what its sources cannot see. Raises what ``begin`` raises."""
     cursor = observer.begin()
-    since = time.monotonic()
+    since = now()
     sleep(seconds)
-    at = time.monotonic() - since
+    at = now() - since
     seen = observer.poll(at, cursor)
     return measured([seen.poll], first=at), seen.notes
 
@@ -74,5 +81,37 @@ def foresee(
     rate = float(f"{live.requests / live.seconds:.3g}")
     allowed = {name: value for name, value in settings.items() if name != "share"}
     found = plan({**allowed, "rate": rate, "errors": min(errors, 99.0), "share": share, "history": past.seconds})
+    found.pop("by_share", None)
     enough = bool(found["enough"])
     return {**found, "warning": "" if enough else found["sentence"]}
+
+
+def beforehand(
+    fleet: Fleet,
+    settings: Canary,
+    order: Sequence[str],
+    first: Target,
+    since: Mapping[str, float],
+) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+    """What the first step can show, the members' own past, and what the user is told of both.
+
+    ``order`` is that in which members get the version. Raises what keeps the traffic from being seen, before anything is
+    touched. What comes of it is in no way binding: it changes no decision but the margin that the past sets.
+    """
+    members = [each.host for each in fleet.record.members.values() if each.in_service_before or each.host in order]
+    canaries = order[: first.count]
+    arms = {host: CANARY if host in canaries else BASELINE for host in members}
+    observer = Observer(fleet, settings, arms)
+    live, blind = look_at_traffic(observer)
+    history, unknown = observer.past(settings.canary_history, since)
+    share = first.share if first.share is not None else 100.0 * len(canaries) / len(members)
+    found = foresee(live, history, round(share, 1), settings.verdict(None))
+    head = "what the canary cannot show" if found["warning"] else "what the canary can show"
+    notes = [f"{head}: {found['sentence'].rstrip('.')}", *blind, *unknown]
+    if history:
+        past = measured(history)
+        notes.append(
+            f"how much worse the canary's own members were before is not held against it: {past.requests:,} requests of "
+            f"{past.seconds / 60:.0f} min were read back"
+        )
+    return found, history, notes

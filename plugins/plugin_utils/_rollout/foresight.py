@@ -22,7 +22,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 PARTS = ("what goes where", "batches", "releases", "members in service", "balancers", "settings")
 _DIGITS = 6
 # Where things are written, and who may be pushed aside, change no plan.
-_BESIDE = ("rollout_report_dir", "rollout_status_file", "rollout_metrics_file", "rollout_take_over")
+_BESIDE = (
+    "rollout_report_dir",
+    "rollout_status_file",
+    "rollout_metrics_file",
+    "rollout_take_over",
+    "rollout_plan_strategy",
+)
 
 
 def hash_of(record: Record) -> str:

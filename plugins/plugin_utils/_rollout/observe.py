@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.counts import BUCKETS
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed import Tale, added_up
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._observed_command import ask_command, since, totals_of
@@ -79,6 +80,37 @@ class Observer:
             member.update(rows.get(member["name"], {}))
         return Observation(seen.poll, {of: now, "restarts": restarts}, (*seen.notes, *notes), seen.dropped, seen.kinds)
 
+    def past(self, seconds: float, since: Mapping[str, float]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+        """What members did before now, as far as the balancers' logs have it, as polls for the verdict's history.
+
+        ``since``: by place, from when on all members had the version that they have, by that host's clock. Where one of the
+        balancers cannot tell there is no history.
+        """
+        if self._settings.canary_source in ("counters", "command") or not seconds:
+            return [], ()
+        calls = {
+            place: self._call(place, None, "observe_past", seconds=seconds, since=since.get(place, 0.0))
+            for place in self._places
+        }
+        replies = self._fleet.ask(calls)
+        notes = [f"{place}: {note}" for place, each in replies.items() if each.ok for note in each.result["notes"]]
+        notes += [f"{place} does not tell the past: {each.error}" for place, each in replies.items() if each.error]
+        if notes or not all(each.result["pieces"] for each in replies.values()):
+            return [], tuple(dict.fromkeys(notes))
+        longest = max(each.result["seconds"] for each in replies.values())
+        pieces = [each.result["pieces"] for each in replies.values()]
+        polls: list[dict[str, Any]] = []
+        for number, rows in enumerate(zip(*pieces, strict=True), 1):
+            at = longest * (number - len(pieces[0])) / len(pieces[0])
+            tales = {
+                place: Tale(self._fleet.by_host(place, row), buckets=len(BUCKETS) + 1)
+                for place, row in zip(replies, rows, strict=True)
+            }
+            poll = added_up(round(at, 3), self._arms, tales).poll
+            if polls or any(member["requests"] for member in poll["members"]):
+                polls.append(poll)
+        return polls, ()
+
     def _by_balancers(self, known: Mapping[str, Any]) -> tuple[dict[str, Tale | RolloutError], dict[str, Any]]:
         replies = self._fleet.ask({place: self._call(place, known[place]) for place in known})
         places = {
@@ -122,11 +154,12 @@ class Observer:
         }
         return cursors, rows, []
 
-    def _call(self, place: str, cursor: Any) -> Call:
+    def _call(self, place: str, cursor: Any, operation: str = "observe", **more: Any) -> Call:
         members = self._fleet.record.members
         names = {members[host].names[place]: _as_logged(members[host].addresses.get(place)) for host in self._arms}
         source = self._settings.canary_source
-        return self._fleet.call(place, "observe", LIMIT, {"members": names, "source": source, "cursor": cursor})
+        params = {"members": names, "source": source, "cursor": cursor, **more}
+        return self._fleet.call(place, operation, LIMIT, params)
 
     def _tale(self, place: str, reply: Reply) -> Tale | RolloutError:
         if reply.error is not None:

@@ -38,7 +38,12 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import canary as canary_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, migration, outside, repair
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import balancer_params, health_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import (
+    Fleet,
+    balancer_params,
+    health_params,
+)
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.foresee import beforehand
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import check_ramp
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import (
@@ -215,15 +220,32 @@ def preflight(
         unended=bool(earlier.interrupted) or earlier.active,
         done=sorted(done & set(plan.finished)),
     )
-    if canary is not None and plan.batches:
+    if canary is not None and plan.batches and isinstance(settings, Canary):
         state = begin_state(canary, unended.id if unended else record.rollout_id, plan.from_version, unended)
         highest = {name: int(replies[name].result["capabilities"]["max_weight"]) for name in seen}
         order = canary_of.planned(canary, plan.finished)
         state["shares"] = canary_of.shares(canary.targets, names, order, pools, highest)
         state["weights"] = state["shares"][state["step"]] or {}
+        state["judged_by"] = settings.verdict(None)
         entries = _members_known({name: replies[name].result["ledger"] for name in seen})
         canary_of.adopt(record, state, unended, entries)
+        if unended is None:
+            since = _on_one_version_since(settings, {name: replies[name].result["ledger"] for name in seen})
+            found, history, said = beforehand(
+                Fleet(settings, remote, record, check), settings, order, canary.targets[0], since
+            )
+            state.update(foreseen=found, stored={"polls": [], "looks": [], "cursor": None, "history": history})
+            record.notes.extend(each for each in said if each not in record.notes)
     return record
+
+
+def _on_one_version_since(settings: Canary, ledgers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, float]:
+    """By place, when the last rollout was over and its members were warm, by that balancer's clock.
+
+    One that never came to its end leaves no past that could be trusted.
+    """
+    last = {name: ledger["last"] for name, ledger in ledgers.items() if ledger and ledger["last"]}
+    return {name: (each["ended"] or 1e11) + settings.canary_warmup for name, each in last.items()}
 
 
 def _members_known(ledgers: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Mapping[str, Any]]:

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.counts import BUCKETS
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Refused
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import foresee
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ending import decide_back, sentence
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import Migration, Step
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import preflight
@@ -32,6 +35,7 @@ class Fleet(FakeRemote):
         self.version = version
         self.ill: set[str] = set()
         self.migration = migration
+        self.served = 0
 
     def copy_to(self, _source: str, _targets: Mapping[str, str]) -> dict[str, Any]:
         return {}
@@ -40,7 +44,23 @@ class Fleet(FakeRemote):
         told = self.migration and {"revision": 1, "told": self.migration.to_dict(), "age": None}
         ledger = {"lease": None, "migration": told, "last": None, "switched": None, "members": {}, "interrupted": None}
         found = super()._pool_read(balancer, params)
-        return {**found, "ledger": ledger, "lasting": {}, "capabilities": {"runtime_changes": True}}
+        capabilities = {"runtime_changes": True, "max_weight": 256}
+        return {**found, "ledger": ledger, "lasting": {}, "ties": {}, "capabilities": capabilities}
+
+    def _observe(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        self.served += 1
+        row = {"requests": 500, "errors": 1, "kinds": {}, "latency": [499, 0]}
+        members = dict.fromkeys(params["members"], row) if params["cursor"] else {}
+        return {"members": members, "cursor": {"source": "log"}, "reset": "", "notes": [], "buckets": [5]}
+
+    def _observe_past(self, balancer: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        row = {"requests": 9000, "errors": 18, "latency": [0] * (len(BUCKETS) + 1)}
+        empty = {name: {**row, "requests": 0, "errors": 0} for name in params["members"]}
+        pieces = [empty, *[dict.fromkeys(params["members"], row)] * 3]
+        return {"pieces": pieces, "seconds": 1200.0, "buckets": [5], "notes": []}
+
+    def _unit_restarts(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"restarts": 0, "seconds": 5.0, "cursor": {"restarts": 0, "at": 1.0}}
 
     def _member_info(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return {
@@ -83,6 +103,9 @@ def _three_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake members share one address, which preflight refuses of real ones."""
     name = "ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight._refuse_twins"
     monkeypatch.setattr(name, lambda *_arguments: None)
+    clock = iter(range(0, 1000, 5)).__next__
+    look = partial(foresee.look_at_traffic, sleep=lambda _seconds: None, now=clock)
+    monkeypatch.setattr(foresee, "look_at_traffic", look)
 
 
 def test_zones_are_planned_one_after_the_other() -> None:
@@ -93,6 +116,32 @@ def test_zones_are_planned_one_after_the_other() -> None:
     record = planned(settings(zone_approval=True), Fleet(), ZONES)
     assert (record.batches, record.later) == ([["web1", "web3"]], ["south"])
     assert planned(settings(), Fleet()).batches == [["web1", "web2"], ["web3"]]
+
+
+def test_a_canary_says_beforehand_what_it_can_show_and_knows_its_members_past() -> None:
+    fleet = Fleet()
+    record = planned(settings("canary", batches=[1]), fleet)
+    (said,) = [note for note in record.notes if "canary can show" in note]
+    # Three members at 500 requests in 5 s on each of two balancers; one of them is the canary.
+    assert said.startswith(
+        "what the canary can show: 600 requests/s, 33.3 % canary, 0.2 % errors: a doubling is found in "
+    )
+    history = record.canary["stored"]["history"]
+    assert [sum(member["requests"] for member in poll["members"]) for poll in history] == [54000] * 3
+    assert {member["name"] for member in history[0]["members"] if member["arm"] == "canary"} == {"web1"}
+    assert {call.params["seconds"] for _host, call in fleet.calls if call.operation == "observe_past"} == {43200.0}
+    short = planned(
+        settings("canary", batches=[1], canary_min_duration=60, canary_max_duration=100, canary_history=0), Fleet()
+    )
+    assert any("cannot show" in note and "cannot tell" in note for note in short.notes)
+    assert short.canary["stored"]["history"] == []
+
+
+def test_a_canary_that_nobody_could_see_is_refused_before_anything() -> None:
+    fleet = Fleet()
+    fleet.errors["lb2", "observe"] = BadInput("This balancer counts no requests by member")
+    with pytest.raises(BadInput, match="lb2: This balancer counts no requests"):
+        planned(settings("canary", batches=[1]), fleet)
 
 
 @pytest.mark.parametrize("wrong", ["a\nb", "x" * 65, ["a"], True])

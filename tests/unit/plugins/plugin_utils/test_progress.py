@@ -70,6 +70,20 @@ def test_each_member_has_its_phase_and_for_how_long() -> None:
     ]
 
 
+def test_a_canary_shows_its_evidence() -> None:
+    evidence = {
+        "decision": "no_data",
+        "odds": {"roll_back": 3.2111, "promote": 11.0},
+        "needed": {"roll_back": 126.0, "promote": 26.0},
+        "canary": [3, 470],
+        "baseline": [8, 4230],
+    }
+    made = record(canary={"step": 0, "steps": [{}, {}], "evidence": evidence})
+    shown = _progress.lines(made, {}, 15.0, 100, 24)
+    assert "canary 1/2 no data: worse 3.21 of 126, fine 11 of 26 to 1; failed 3 of 470, baseline 8 of 4,230" in shown
+    assert len(_progress.lines(record(canary={"step": 0, "steps": [{}]}), {}, 15.0, 80, 24)) == len(shown) - 1
+
+
 def test_a_stop_and_what_is_wrong_with_a_member_are_said() -> None:
     made = record(stop={"phase": "gate", "message": "web2 is ill."}, back_batches=[["web2", "web3"]])
     made["members"]["web2"] = member("left_out", 10.0, "still out")

@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report import index, page, scale, timeline, told
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.evidence_svg import evidence_svg
 from ansible_collections.zerodrop.rollout.tests.unit.plugins.plugin_utils.report.made import hostile, report, stopped
+from tests.unit.plugins.plugin_utils.verdict.made import polls
 
 REAL = sorted((Path(__file__).parents[3] / "reports").glob("*.json"))
 _VOID = {"meta", "link", "br", "path"}
@@ -71,6 +73,13 @@ def test_a_rollout_that_went_well() -> None:
     for each in ("succeeded", "rollout from 1.0 to 2.0", "Timeline", "Latency", "set server shop/… state maint"):
         assert each in words
     assert "What went wrong" not in words
+
+
+def test_the_picture_of_a_canary_stands_in_its_page() -> None:
+    text = page.html(report(), evidence_svg({"polls": polls(30, (100, 9))}))
+    assert "<h2>The canary's evidence</h2><svg " in text
+    assert "roll back from 126" in said(text)
+    assert "evidence</h2>" not in page.html(report())
 
 
 def test_one_that_stopped_says_why_and_what_was_done() -> None:
