@@ -18,7 +18,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.planner import plan
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.polls import BASELINE, CANARY
 
-SECONDS = 5.0  # of live traffic that are looked at
+SECONDS = 5.0  # of live traffic that are looked at, at most
+ENOUGH = 500  # requests that tell the rate well; a busy service is looked at for a second or two
 _FEW = 20  # requests that tell no rate
 
 
@@ -56,10 +57,13 @@ def look_at_traffic(
     """The live rate, over a few seconds, and what its sources cannot see. Raises what ``begin`` raises."""
     cursor = observer.begin()
     since = now()
-    sleep(seconds)
-    at = now() - since
-    seen = observer.poll(at, cursor)
-    return measured([seen.poll], first=at), seen.notes
+    while True:
+        sleep(1.0)
+        at = now() - since
+        seen = observer.poll(at, cursor)  # from the same place each time: it tells the same and more
+        found = measured([seen.poll], first=at)
+        if at >= seconds or found.requests >= ENOUGH:
+            return found, seen.notes
 
 
 def foresee(
