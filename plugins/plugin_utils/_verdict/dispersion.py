@@ -16,10 +16,12 @@ FIVE = 5  # minutes
 class Totals:
     """Events of hosts, as they were and as chance would have them."""
 
-    def __init__(self) -> None:
-        self._names: tuple[str, ...] = ()
-        self._events: list[float] = []
-        self._expected: list[float] = []
+    def __init__(
+        self, names: tuple[str, ...] = (), events: Sequence[float] = (), expected: Sequence[float] = ()
+    ) -> None:
+        self._names = names
+        self._events = events
+        self._expected = expected
 
     def add(self, names: tuple[str, ...], events: Sequence[float], expected: Sequence[float]) -> None:
         if not self._names:
@@ -40,9 +42,11 @@ class Totals:
         """The sum, and its degrees of freedom."""
         hosts = len(self._expected) - self._expected.count(0.0)
         square = sum(
-            (x - chance) * (x - chance) / chance
-            for x, chance in zip(self._events, self._expected, strict=True)
-            if chance
+            [
+                (x - chance) * (x - chance) / chance
+                for x, chance in zip(self._events, self._expected, strict=True)
+                if chance
+            ]
         )
         return square, max(0, hosts - 1)
 
@@ -91,10 +95,10 @@ class Dispersion:
             if self._ratios:
                 exposure = list(map(operator.mul, exposure, [self._ratios.get(name, 1.0) for name in self._names]))
             scale = total / (sum(exposure) or 1.0)
-            minute = Totals()
-            for totals in (minute, self._five, self._run):
-                totals.add(self._names, events, [part * scale for part in exposure])
-            self._count("minute", minute)
+            expected = [part * scale for part in exposure]
+            for totals in (self._five, self._run):
+                totals.add(self._names, events, expected)
+            self._count("minute", Totals(self._names, events, expected))
         self._polls = []
         self._minutes += 1
         if self._minutes % FIVE == 0:

@@ -85,9 +85,10 @@ def log_e_grid(
             continue
         expected = n_c * theta_c
         b, c = b_fixed + expected, 2.0 * (c_fixed + expected)
-        s_b = c / (b + sqrt(max(0.0, b * b - both * c)))
+        square = b * b - both * c
+        s_b = c / (b + sqrt(square)) if square > 0.0 else c / b
         s_c = ratio * s_b
-        step = fixed + good_c * (log1p(-theta_c) - log1p(-s_c)) - good_b * log1p(-s_b)
+        step = fixed + good_c * log((1.0 - theta_c) / (1.0 - s_c)) - good_b * log(1.0 - s_b)
         if x_c:
             step += x_c * log(theta_c / s_c)
         if x_b:

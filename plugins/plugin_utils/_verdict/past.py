@@ -41,7 +41,7 @@ class Archive:
 
     def slow(self, bucket: int) -> _Found:
         def columns(arm: Arm) -> tuple[Sequence[float], Sequence[float]]:
-            slow = slow_by_member(arm)
+            slow = slow_by_member(arm, (0, bucket))
             return (slow[0], slow[bucket]) if slow else ((), ())
 
         return self._read(columns)

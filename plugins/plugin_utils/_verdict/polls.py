@@ -19,6 +19,7 @@ BASELINE = "baseline"
 ARMS = (CANARY, BASELINE)
 POLL_KEYS = frozenset({"at", "members", "skip", "partial", "cold"})
 MEMBER_KEYS = frozenset({"name", "arm", "requests", "errors", "latency", "restarts", "host_seconds"})
+_REQUIRED = operator.itemgetter("name", "requests", "errors")
 SHAPE = "{at: SECONDS, members: [{name, arm: canary|baseline, requests, errors, latency: [COUNT, ...], restarts, host_seconds}]}"
 
 
@@ -27,8 +28,8 @@ class Arm:
     """The members of one arm in one poll, a column for each count."""
 
     names: tuple[str, ...]
-    requests: list[int]
-    errors: list[int]
+    requests: Sequence[int]
+    errors: Sequence[int]
     latency: list[tuple[int, ...]]  # by bucket, then by member; empty where it is not measured
     restarts: list[int] | None
     seconds: list[float]
@@ -100,21 +101,24 @@ def _check_poll(poll: Any, where: str) -> None:
 
 def _arm(members: Sequence[Mapping[str, Any]], seconds: float) -> Arm:
     """Columns, made and checked by whole columns; raises anything where a row is not what it must be."""
-    if not all(map(MEMBER_KEYS.issuperset, members)):
+    if not members:
+        return Arm((), [], [], [], None, [])
+    first = members[0]
+    # The first one's keys are looked at; of the others it is enough that they are as many, where those below are there.
+    if not MEMBER_KEYS.issuperset(first) or set(map(len, members)) != {len(first)}:
         raise KeyError
-    names = tuple([m["name"] for m in members])
+    names, requests, errors = zip(*map(_REQUIRED, members), strict=True)
     if not {str}.issuperset(map(type, names)):
         raise TypeError
-    requests = _counts([m["requests"] for m in members])
-    errors = _counts([m["errors"] for m in members])
+    _counts(requests)
+    _counts(errors)
     if any(map(operator.gt, errors, requests)):
         raise ValueError
-    first: Mapping[str, Any] = members[0] if members else {}
     latency: list[tuple[int, ...]] = []
     if "latency" in first and first["latency"] is not None:
         latency = list(zip(*[m["latency"] for m in members], strict=True))
         total: Any = sum(map(sum, latency))  # an int, if all are
-        if not latency or not isinstance(total, int) or total > sum(requests) or min(map(min, latency)) < 0:
+        if not latency or not isinstance(total, int) or total > sum(requests) or min(set().union(*latency)) < 0:
             raise ValueError
     elif any("latency" in m and m["latency"] is not None for m in members):
         raise ValueError

@@ -6,17 +6,17 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 from collections.abc import Sequence
-
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.evidence import log_mean
+from math import exp, log
 
 
 class Process:
     """Evidence so far. ``burst`` seconds, those that speak loudest, are left out; 0 leaves out none."""
 
     def __init__(self, weights: Sequence[float], burst: float) -> None:
-        self._weights = weights
+        self._weights = list(weights)
         self._burst = burst
         self._sums = [0.0] * len(weights)
         self._window: deque[tuple[float, list[float]]] = deque()
@@ -25,18 +25,20 @@ class Process:
 
     def add(self, at: float, steps: list[float]) -> None:
         """What the poll that ended at this time says, for each guess."""
-        self._sums = [total + step for total, step in zip(self._sums, steps, strict=True)]
+        self._sums = list(map(operator.add, self._sums, steps))
         if not self._burst:
             return
         window = self._window
         window.append((at, steps))
-        inside = [total + step for total, step in zip(self._in_window, steps, strict=True)]
+        inside = list(map(operator.add, self._in_window, steps))
         while window[0][0] <= at - self._burst:
-            inside = [total - step for total, step in zip(inside, window.popleft()[1], strict=True)]
+            inside = list(map(operator.sub, inside, window.popleft()[1]))
         self._in_window = inside
         self._loudest = list(map(max, self._loudest, inside))
 
     def log_evidence(self, discount: float = 1.0) -> float:
         """The mean over the guesses, each divided by the discount for noisy hosts."""
-        logs = [(total - loud) / discount for total, loud in zip(self._sums, self._loudest, strict=True)]
-        return log_mean(self._weights, logs)
+        logs: list[float] = [left / discount for left in map(operator.sub, self._sums, self._loudest)]
+        top = max(logs)
+        mean: float = sum([weight * exp(each - top) for weight, each in zip(self._weights, logs, strict=True)])
+        return top + log(mean)

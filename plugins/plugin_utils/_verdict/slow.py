@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -34,12 +34,17 @@ def thresholds(histogram: Sequence[int]) -> dict[int, float]:
     return found
 
 
-def slow_by_member(arm: Arm) -> list[list[int]]:
-    """For each bucket, each member's requests in it and in those after it."""
-    found: list[list[int]] = []
-    for column in reversed(arm.latency):
-        found.append(list(map(operator.add, found[-1], column)) if found else list(column))
-    return found[::-1]
+def slow_by_member(arm: Arm, buckets: Iterable[int]) -> dict[int, list[int]]:
+    """For each of these buckets, each member's requests in it and in those after it; nothing where it is not measured."""
+    found: dict[int, list[int]] = {}
+    after: list[int] = []
+    end = len(arm.latency)
+    for bucket in sorted(buckets, reverse=True) if arm.latency else ():
+        for column in filter(any, arm.latency[bucket:end]):
+            after = list(map(operator.add, after, column)) if after else list(column)
+        found[bucket] = after or [0] * len(arm.names)
+        end = bucket
+    return found
 
 
 class Slow:
@@ -51,6 +56,7 @@ class Slow:
             bucket: Comparison(settings, SLOW_GRID, settings.tolerated(SLOW), past)
             for bucket, (_share, past) in pasts.items()
         }
+        self._buckets = (0, *self._at)
         self._to_promote = [self._at[bucket] for bucket, (share, _past) in pasts.items() if share >= RARE]
 
     def see(self, poll: Poll, counts: bool) -> None:
@@ -58,7 +64,7 @@ class Slow:
         if not canary.latency or not baseline.latency:
             return
         total_c = sum(map(sum, canary.latency))
-        slow_b = slow_by_member(baseline)
+        slow_b = slow_by_member(baseline, self._buckets)
         for bucket, comparison in self._at.items():
             if counts:
                 slow_c = sum(map(sum, canary.latency[bucket:]))
