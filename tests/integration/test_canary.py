@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -22,7 +21,7 @@ import lab
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._witness import Outcome, read_log
 
 from .conftest import PATIENT
-from .controllers import beside, kill, processes
+from .controllers import beside, kill
 from .fleets import nginx_description
 from .rig import FIRST, Load, Rig, Run, wait_for
 from .test_look_by_log import LOG
@@ -170,6 +169,10 @@ def polls(rig: Rig) -> int:
         except (OSError, ValueError):
             continue
     return found
+
+
+def has_polled(rig: Rig, count: int) -> bool:
+    return polls(rig) >= count
 
 
 @ALL
@@ -324,21 +327,85 @@ def test_a_silent_balancer_promotes_nothing(fleet: tuple[Rig, dict[str, Any]]) -
 
 
 @ALL
-def test_killed_at_several_moments_it_goes_on(rig: Rig) -> None:
-    settings = {**SHORT, **rig.archive("2.0", error_share=0.3), "rollout_canary_min_duration": 30}
-    settings.update(rollout_canary_max_duration=60)
-    whole = canary(rig, settings)
-    for moment in range(1, 11):
+def test_a_log_that_stands_still_promotes_nothing(fleet: tuple[Rig, dict[str, Any]]) -> None:
+    """HAProxy serves on and whoever writes its log does not; nginx's log is moved away for good."""
+    rig, log = fleet
+    settings = {**SHORT, **log, "rollout_canary_max_duration": 20, "rollout_canary_min_duration": 10}
+    behind_haproxy = log == LOGS["haproxy"]
+
+    def freeze() -> None:
+        stop = ["systemctl", "kill", "--signal=STOP", "syslog-file"]
+        copy = ["sh", "-c", "cp /var/log/nginx/access.log /tmp/log && mv /tmp/log /var/log/nginx/access.log"]
+        rig.lab.exec("lb1", stop if behind_haproxy else copy)
+
+    try:
+        with rig.load(mix=MIX), rig.when(lambda: polls(rig) >= 3, freeze):
+            run = canary(rig, settings, rig.archive("2.0"))
+    finally:
+        thaw = ["systemctl", "kill", "--signal=CONT", "syslog-file"]
+        rig.lab.exec("lb1", thaw if behind_haproxy else ["nginx", "-s", "reopen"])
+    assert run.rc != 0, str(run)
+    assert "promote" not in decisions(run)
+    assert rig.current()["web6"] == FIRST
+    print(f"\n{run.report['sentence']}")
+
+
+# -- two balancers ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_balancers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    description = lab.Description(prefix=f"i{os.getpid()}-c2", members=4, balancers=2, pool_lines=PATIENT)
+    with lab.running(description, tmp_path_factory.mktemp("lab") / "two") as up:
+        yield up
+
+
+@ALL
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_one_of_two_balancers_falls_silent(two_balancers: lab.Lab, tmp_path: Path, policy: str) -> None:
+    """It promotes nothing, unless it is to be left out; then the report says what was not seen."""
+    rig = Rig(two_balancers, tmp_path)
+    rig.reset()
+    settings = {**SHORT, "rollout_canary_max_duration": 25, "rollout_canary_min_duration": 12}
+    release = rig.archive("2.0", error_share=OLD)
+    try:
+        with rig.load(mix=MIX), rig.when(lambda: polls(rig) >= 3, lambda: rig.lose("lb2")):
+            run = canary(rig, settings, release, rollout_dead_balancer=policy, rollout_health_timeout=20)
+    finally:
+        rig.heal()
+    print(f"\n{policy}: {run.report['sentence']}")
+    if policy == "fail":
+        assert run.rc != 0, str(run)
+        assert rig.current()["web4"] == FIRST
+        assert "lb2" in run.report["sentence"]
+        assert not {"promote", "pass"} & {look["action"] for look in run.report["canary"]["looks"]}
+    else:
+        assert run.rc == 0, str(run)
+        assert rig.current() == rig.all_on("2.0")
+        assert any("lb2 is left out: what it still serves is not seen" in note for note in run.report["notes"])
+
+
+@ALL
+@pytest.mark.parametrize("moments", [range(1, 6), range(6, 11)], ids=["early", "late"])
+def test_killed_at_ten_moments_of_the_bake_it_goes_on_to_the_same_verdict(rig: Rig, moments: range) -> None:
+    """A poll each second; the first twelve do not count, and the eleventh is the last after which it is killed."""
+    settings = {**SHORT, **rig.archive("2.0", error_share=0.3), "rollout_canary_warmup": 12}
+    settings.update(rollout_canary_min_duration=20, rollout_canary_max_duration=60)
+    for moment in moments:
         rig.reset()
         controller = beside(rig, f"killed{moment}")
         with rig.load(mix=MIX):
             thread = threading.Thread(target=canary, args=(controller, settings))
             thread.start()
-            wait_for(partial(processes, controller), 60)  # type: ignore[arg-type]  # any that is there
-            time.sleep(moment * whole.seconds / 11)
+            wait_for(partial(has_polled, controller, moment), 60)
             kill(controller)
             thread.join(60)
             run = canary(rig, settings)
         assert run.report["outcome"] == "rolled_back", f"{moment}\n{run}"
+        looks = run.report["canary"]["looks"]
+        assert (looks[-1]["decision"], looks[-1]["rule"]) == ("roll_back", "evidence")
+        assert looks[0]["at"] < 3  # of the run that was killed
+        assert run.report["canary"]["polls"] > moment
         assert rig.current() == rig.all_on(FIRST)
         assert rig.in_service() == set(rig.hosts)
+        print(f"killed after {moment} polls: {looks[-1]['at']:.0f} s, {looks[-1]['sentence']}")

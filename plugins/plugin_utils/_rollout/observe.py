@@ -73,11 +73,15 @@ class Observer:
         known = cursor.get(of)
         if not isinstance(known, Mapping) or not known:
             raise BadInput(f"A cursor must be what begin or an earlier poll returned, got {cursor!r}.")
+        away = [place for place in known if of == "places" and place not in self._fleet.record.balancers]
+        known = {place: each for place, each in known.items() if place not in away}
         tales, now = self._by_command(known) if of == "totals" else self._by_balancers(known)
         restarts, rows, notes = self._restarts(cursor.get("restarts") or {})
         seen = added_up(at, self._arms, tales)
         for member in seen.poll["members"]:
             member.update(rows.get(member["name"], {}))
+        # Whoever skips a balancer that is down says that it has no traffic. It is not waited for, and it is said.
+        notes += [f"{place} is left out: what it still serves is not seen, and not judged" for place in away]
         return Observation(seen.poll, {of: now, "restarts": restarts}, (*seen.notes, *notes), seen.dropped, seen.kinds)
 
     def past(self, seconds: float, since: Mapping[str, float]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -118,6 +118,23 @@ def test_a_silent_balancer_is_said_keeps_its_cursor_and_promotes_nothing(observe
     assert judged(polls)["decision"] == "promote"
 
 
+def test_a_balancer_that_is_left_out_is_not_waited_for_and_said(
+    observer: Observer, seeing: Seeing, record: Record
+) -> None:
+    cursor = observer.begin()
+    gone, stays = BALANCERS
+    seeing.errors[gone, "observe"] = Unreachable("no route")
+    assert "partial" in observer.poll(10.0, cursor).poll
+    record.balancers.remove(gone)
+    record.dead.append(gone)
+    seen = observer.poll(20.0, cursor)
+    assert "partial" not in seen.poll
+    assert seen.dropped is None
+    assert seen.poll["members"][0]["requests"] == 100
+    assert f"{gone} is left out: what it still serves is not seen, and not judged" in seen.notes
+    assert list(seen.cursor["places"]) == [stays]
+
+
 def test_a_balancer_that_began_anew_drops_the_poll(observer: Observer, seeing: Seeing) -> None:
     cursor = observer.begin()
     seeing.reset = "its counters began anew"
