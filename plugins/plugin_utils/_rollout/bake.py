@@ -10,6 +10,7 @@ decided. So whoever goes on from there comes to the same verdict.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from math import exp
@@ -208,7 +209,8 @@ class Bake:
         return breaker.tripped is not None
 
     def _take(self, observation: Observation) -> None:
-        poll = dict(observation.poll)
+        # Plain, as whoever goes on from the ledgers has it: what hosts answer are Ansible's own kinds of text and numbers.
+        poll = json.loads(json.dumps(observation.poll))
         joined = float(self.state["changed"]) - float(self.state["began"])
         if self.state["step"] and not poll.get("skip") and poll["at"] <= joined + self.settings.canary_warmup:
             poll["cold"] = True

@@ -35,6 +35,10 @@ CANARY_LINES = {
 }
 
 
+class Tagged(int):
+    """A number that is not plain."""
+
+
 class World:
     """Time, traffic, and balancers whose ledgers keep what they are told."""
 
@@ -97,7 +101,8 @@ class FakeObserver:
             # As a fraction would come to errors, so that a run is the same every time.
             total = RATE * world.traffic[arm] * world.errors[arm]
             errors = int(total * (world.at - 1000.0)) - int(total * (cursor["until"] - 1000.0))
-            members.append({"name": host, "arm": arm, "requests": requests, "errors": min(errors, requests)})
+            # As Ansible hands on what hosts answer: a number of its own kind.
+            members.append({"name": host, "arm": arm, "requests": Tagged(requests), "errors": min(errors, requests)})
         return Observation({"at": at, "members": members}, {"until": world.at})
 
 
