@@ -367,7 +367,7 @@ class Settings:
     warm_up_concurrency: int = setting(whole(1, 64), 1)
     warm_up_timeout: float = setting(number(0.1, 86400), 30.0)
 
-    look_requests: int = setting(whole(0), 5)
+    look_requests: int = setting(whole(0), 4)
     look_seconds: float = setting(number(0), 0.0)
     look_timeout: float = setting(number(0), 5.0)
     look_max_errors: int = setting(whole(0), 0)
