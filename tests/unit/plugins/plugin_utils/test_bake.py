@@ -291,6 +291,39 @@ def test_stop_ends_it_and_leaves_the_canary_as_it_is(world: World, tmp_path: Pat
     assert ending.outcome(record) == "frozen"
 
 
+def test_the_members_own_past_sets_the_margin_and_is_kept_once_for_whoever_goes_on(
+    world: World, tmp_path: Path
+) -> None:
+    """The canary's host was twice as bad before as the others: twice as many errors are no news."""
+    past = [
+        {
+            "at": -3600.0 + 600.0 * number,
+            "members": [
+                {"name": host, "arm": "canary" if host == "web1" else "baseline", "requests": 60000, "errors": errors}
+                for host, errors in zip(MEMBERS, (1200, 600, 600, 600), strict=True)
+            ],
+        }
+        for number in range(6)
+    ]
+    world.errors.update(canary=0.02, baseline=0.01)
+    without = judged(world, begun(world, tmp_path / "without", settings()))
+    assert without.stop is not None
+    world.at = 1000.0
+    wanted = settings(rollout_canary_on_inconclusive="promote", rollout_canary_max_duration=300)
+    phases = begun(world, tmp_path / "with", wanted)
+    stored = {"polls": [], "looks": [], "cursor": None, "history": past}
+    phases.record.canary["stored"] = stored
+    canary.take_up(phases.record)
+    record = judged(world, phases)
+    assert record.stop is None
+    assert world.at - 1000.0 >= 300  # it was not promoted early either
+    kept = [call for _host, call in world.calls if "history" in call.params.get("keep", {})]
+    assert len(kept) == 1
+    assert kept[0].params["keep"]["history"] == past
+    again = begun(world, tmp_path / "again", settings(), before=Unended("r1", "2.0", "1.0", history=past))
+    assert canary.Book(again.record).history == past
+
+
 def test_a_job_may_end_with_the_canary_in_service(world: World, tmp_path: Path) -> None:
     record = judged(world, begun(world, tmp_path, settings(rollout_canary_end="hold")))
     assert record.stop is None
