@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills migrations canaries molecule test test-without-hosts test-on-hosts core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills migrations canaries soak molecule test test-without-hosts test-on-hosts core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -103,6 +103,10 @@ page: setup-python ## The report's pages in a headless Chromium, which is instal
 
 canaries: setup ## Canaries behind HAProxy and nginx under 300 requests/s: good, bad, slow, unseen; ZERODROP_CANARIES=30
 	@ZERODROP_CANARIES=$(or $(ZERODROP_CANARIES),30) pytest -q tests/integration/test_canary.py $(ARGS)
+
+soak: setup ## 200 rollouts in a row, all strategies mixed, a million requests, and docs/soak.md; ZERODROP_SOAK=25 is a share
+	@ZERODROP_SOAK=$(or $(ZERODROP_SOAK),200) pytest -q tests/integration/test_soak.py $(ARGS)
+	@python -m tests.integration.soak
 
 molecule: setup ## The roles' Molecule scenarios
 	@pytest -q tests/molecule $(ARGS)

@@ -105,6 +105,8 @@ class Lab:
         cold_requests: int = 0,
         cold_latency: float = 0.0,
         loopback_only: bool = False,
+        slots: int = 0,
+        slow_starts: str = "",
         crash_after: float = 0.0,
         customers: str = "",
     ) -> releases.Release:
@@ -118,6 +120,8 @@ class Lab:
             cold_requests=cold_requests,
             cold_latency=cold_latency,
             loopback_only=loopback_only,
+            slots=slots,
+            slow_starts=slow_starts,
             crash_after=crash_after,
             customers=customers,
         )

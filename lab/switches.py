@@ -20,6 +20,8 @@ class Switches:
     cold_requests: int = 0  # the first requests that are slow; health is spared
     cold_latency: float = 0.0  # seconds added to each of these
     loopback_only: bool = False  # the port is open on 127.0.0.1 alone
+    slots: int = 0  # requests that are worked on at once, the others wait in line; 0: as many as come; health is spared
+    slow_starts: str = ""  # hosts that take longer to open their port, in seconds, such as web2=3,web5=1.5
     crash_after: float = 0.0  # seconds after the start at which the process dies; 0 is never
 
     customers: str = ""  # the column of the table customers that /customers/ID reads and writes; empty: no such page
@@ -30,6 +32,12 @@ class Switches:
                 raise LabError(f"{name} must lie between 0 and 86400 seconds")
         if not 0 <= self.cold_requests <= 1_000_000:
             raise LabError("cold_requests must lie between 0 and 1000000")
+        if not 0 <= self.slots <= 1_000_000:
+            raise LabError("slots must lie between 0 and 1000000")
+        for part in filter(None, self.slow_starts.split(",")):
+            host, _sign, seconds = part.partition("=")
+            if not host.isalnum() or not seconds.replace(".", "", 1).isdigit():
+                raise LabError("slow_starts must be such as web2=3,web5=1.5")
         if self.customers and not self.customers.isidentifier():
             raise LabError("customers must be the name of a column")
         if not 0 <= self.error_share <= 1:

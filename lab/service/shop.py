@@ -7,6 +7,7 @@ It dies at once on SIGTERM, with everything it was doing. It runs on the hosts o
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import os
 import signal
@@ -52,6 +53,11 @@ class Shop:
             settings = json.load(file)
         self.host = socket.gethostname()
         self.start_delay = float(settings.get("start_delay", 0))
+        slow = dict(part.split("=") for part in str(settings.get("slow_starts", "")).split(",") if part)
+        self.start_delay += float(slow.get(self.host, 0))
+        self.slots = int(settings.get("slots", 0))
+        self.working = 0
+        self.line: collections.deque[tuple[Connection, bytes]] = collections.deque()
         self.warm_up = float(settings.get("warm_up", 0))
         self.warm_until = float("inf")
         self.never_healthy = bool(settings.get("never_healthy", False))
@@ -116,6 +122,7 @@ class Connection(asyncio.Protocol):
         self.continued = False
         self.timer: asyncio.TimerHandle | None = None
         self.paused = False
+        self.holds_slot = False
         self.waiting: Callable[[], None] | None = None
         self.websocket: WebSocket | None = None
 
@@ -129,6 +136,7 @@ class Connection(asyncio.Protocol):
         if self.timer:
             self.timer.cancel()
         self.waiting = None
+        self.free_slot()
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -211,10 +219,33 @@ class Connection(asyncio.Protocol):
             # A member that was given traffic too early must show in the witness's count.
             status = 500 if shop.never_healthy else 503
             self.answer(status, encode({"error": "not healthy", **shop.about}))
-        elif delay := shop.extra_latency + shop.cold():
+        elif shop.slots and shop.working >= shop.slots:
+            shop.line.append((self, path))
+        else:
+            self.begin(path)
+
+    def begin(self, path: bytes) -> None:
+        """It is this request's turn."""
+        shop = self.shop
+        if shop.slots:
+            shop.working += 1
+            self.holds_slot = True
+        if delay := shop.extra_latency + shop.cold():
             self.timer = self.loop.call_later(delay, self.work, path)
         else:
             self.work(path)
+
+    def free_slot(self) -> None:
+        """Who has waited longest is next."""
+        if not self.holds_slot:
+            return
+        self.holds_slot = False
+        self.shop.working -= 1
+        while self.shop.line:
+            connection, path = self.shop.line.popleft()
+            if not connection.transport.is_closing():
+                connection.begin(path)
+                return
 
     def work(self, path: bytes) -> None:
         """Do what the path asks for."""
@@ -284,6 +315,7 @@ class Connection(asyncio.Protocol):
     def done(self) -> None:
         """The answer is out: close, or take the next request."""
         self.timer = None
+        self.free_slot()
         if not self.keep:
             self.transport.close()
         elif self.busy:

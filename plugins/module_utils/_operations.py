@@ -18,6 +18,7 @@ PACKAGE = "ansible_collections.zerodrop.rollout.plugins.module_utils."
 # Where each operation stands. Names, not functions: a host is sent only what its operation needs.
 OPERATIONS: Mapping[str, str] = {
     "pool_read": "_pool_operations",
+    "pool_load": "_pool_operations",
     "pool_drain": "_pool_operations",
     "pool_return": "_pool_operations",
     "pool_put_back": "_pool_operations",

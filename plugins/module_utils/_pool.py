@@ -69,6 +69,7 @@ class Member:
     queued: int  # waiting for this very member
     undecided: int = 0  # clients of leaving processes that are idle now and may still be sent to it
     backup: bool = False
+    limit: int = 0  # most that the balancer gives it at once; 0: no limit of the balancer's
     counters: Counters = field(default_factory=Counters)
     detail: Mapping[str, Any] = field(default_factory=dict)  # the balancer's own words, for people
 
@@ -124,6 +125,7 @@ class Pool:
     queued: int = 0  # waiting for any member
     leaving: int = 0  # older processes of the balancer that still serve
     counters: Counters = field(default_factory=Counters)  # of the pool, requests that reached no member included
+    rate: int = -1  # requests in the last second; -1: not told
 
     def member(self, name: str) -> Member:
         """The member of that name; raises ``UnknownMember`` and names what is there."""
@@ -154,6 +156,7 @@ class Pool:
             "queued": self.queued,
             "leaving": self.leaving,
             "counters": asdict(self.counters),
+            "rate": self.rate,
             "members": [member.to_dict() for member in self.members],
         }
 

@@ -33,6 +33,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import mem
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Member, Pool, Setting
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.drain import Drain
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.load import Load
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.logged import Logged
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.putting_back import Return
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.ramp import RampOrder
@@ -110,6 +111,19 @@ def pool_read(
         "lasting": {name: balancer.lasting(name) for name in wanted or names} if rights else {},
         "ties": {name: balancer.ties(name) for name in wanted or names} if rights else {},
     }
+
+
+def pool_load(
+    params: Mapping[str, Any], check: bool, *, driver: Driver | None = None, clock: Clock | None = None
+) -> dict[str, Any]:
+    """What the pool carries, measured for some seconds: requests per second and at once, and how long answers take.
+
+    A balancer that counts no requests is asked by its access log, where one is named; else ``rate`` is None.
+    """
+    seconds = _params.number(params, "seconds", 1.0, 0.0, 60.0)
+    work = _work(Load, params, driver, clock)
+    log = None if work.driver.capabilities().counts_requests else Logged.from_params(params)
+    return work.measure(seconds, log)
 
 
 def pool_drain(

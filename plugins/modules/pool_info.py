@@ -116,6 +116,9 @@ pools:
     queued:
       description: Requests that wait for any member.
       type: int
+    rate:
+      description: Requests in the last second, V(-1) where the balancer does not tell.
+      type: int
     leaving:
       description: How many older processes of the balancer still serve.
       type: int
@@ -154,6 +157,9 @@ pools:
         undecided:
           description: >-
             Idle clients of older processes of the balancer, after a reload, whose next request may still go to it.
+          type: int
+        limit:
+          description: Most requests that the balancer gives it at once, V(0) where it has no limit.
           type: int
         backup:
           description: Whether it serves only when the others do not.

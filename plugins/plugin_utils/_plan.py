@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,43 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Floor(Amount):
+    """What must stay in service: so many members, and with ``load`` also as many as can carry what there is to do."""
+
+    load: bool = False
+
+    @classmethod
+    def parse_floor(cls, value: Any, name: str) -> Floor:
+        """From ``2``, ``50%``, ``load``, or a mapping of ``members`` and ``load``, also as JSON; raises ``BadInput``."""
+        given = value
+        if isinstance(value, str) and value.strip().startswith("{"):
+            try:
+                given = json.loads(value)
+            except ValueError as error:
+                raise BadInput(f"{name} is not a JSON object: {error}.") from error
+        if isinstance(given, str) and given.strip().lower() == LOAD:
+            given = {LOAD: True}
+        if not isinstance(given, Mapping):
+            amount = Amount.parse(given, name, minimum=0)
+            return cls(amount.value, amount.percent)
+        unknown = sorted(set(map(str, given)) - {"members", LOAD})
+        if unknown or not isinstance(given.get(LOAD, False), bool):
+            raise BadInput(
+                f"{name} must be a count, a percentage, the word load, or a mapping such as "
+                f"{{members: 50%, load: true}}, got {value!r}."
+            )
+        amount = Amount.parse(given.get("members", str(DEFAULT_FLOOR)), name, minimum=0)
+        return cls(amount.value, amount.percent, given.get(LOAD, False))
+
+    def __str__(self) -> str:
+        return super().__str__() + (" and what the load needs" if self.load else "")
+
+
+LOAD = "load"
+DEFAULT_FLOOR = Floor(50, True)
+
+
+@dataclass(frozen=True)
 class Candidate:
     """What is known of one member before the rollout."""
 
@@ -85,6 +123,7 @@ def plan_rolling(
     batches: Sequence[Amount],
     floor: Amount,
     others: Sequence[bool] = (),
+    most_out: int | None = None,
 ) -> Plan:
     """The batches that bring every candidate to ``version``.
 
@@ -92,7 +131,7 @@ def plan_rolling(
     upgrading them costs no capacity; then those whose release is not known. Percentages and the floor are of the whole
     pool: ``others`` are its members that are left alone, each by whether it is
     in service. Raises ``Refused`` when it would make a third version, ``FloorBroken`` when the
-    floor leaves no room for a batch of one.
+    floor leaves no room for a batch of one. ``most_out`` is how many the load lets out at a time, where that counts.
     """
     from_version = _from_version(candidates, version)
     total = len(candidates) + len(others)
@@ -104,15 +143,19 @@ def plan_rolling(
     rank = zone_rank(todo)
     todo.sort(key=lambda each: (*rank(each), not each.needs_repair, each.release is not None))
     finished = tuple(each.name for each in candidates if each not in todo)
-    spare = in_service - floor_count
+    spare = _least(in_service - floor_count, most_out)
     regained = {each.name for each in todo if each.left_out and not each.in_service}
-    if spare + len(regained) < 1 and any(each.in_service for each in todo):
+    if in_service - floor_count + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
     of_zones = {each.name: each.zone for each in todo}
     result, shrunk = cut_in_batches(
         [(each.name, each.in_service) for each in todo], batches, total, spare, regained, of_zones
     )
     return Plan(result, finished, floor_count, in_service, from_version, shrunk)
+
+
+def _least(spare: int, most_out: int | None) -> int:
+    return spare if most_out is None else min(spare, most_out)
 
 
 def zone_rank(todo: Sequence[Candidate]) -> Callable[[Candidate], tuple[bool, int]]:
@@ -142,7 +185,11 @@ def bake_seconds(
 
 
 def plan_maintenance(
-    candidates: Sequence[Candidate], batches: Sequence[Amount], floor: Amount, others: Sequence[bool] = ()
+    candidates: Sequence[Candidate],
+    batches: Sequence[Amount],
+    floor: Amount,
+    others: Sequence[bool] = (),
+    most_out: int | None = None,
 ) -> Plan:
     """The batches that walk through every candidate, whatever it runs.
 
@@ -156,9 +203,9 @@ def plan_maintenance(
     walk = [each for each in candidates if not each.done or each.needs_repair]
     rank = zone_rank(walk)
     todo = sorted(walk, key=lambda each: (*rank(each), not (each.left_out or each.unfinished), not each.needs_repair))
-    spare = in_service - floor_count
+    spare = _least(in_service - floor_count, most_out)
     regained = {each.name for each in todo if each.left_out and not each.in_service}
-    if spare + len(regained) < 1 and any(each.in_service for each in todo):
+    if in_service - floor_count + len(regained) < 1 and any(each.in_service for each in todo):
         raise floor_error(in_service, floor_count, total)
     of_zones = {each.name: each.zone for each in todo}
     result, shrunk = cut_in_batches(

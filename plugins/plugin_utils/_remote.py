@@ -16,6 +16,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,18 +97,25 @@ class Remote:
         self._templar = templar
         self._lasting = lasting
         self._grace = grace
-        self._sessions: dict[str, Session] = {}
+        self._idle: dict[str, list[Session]] = {}  # programs that wait for another call of their name
+        self.aside = self.alone  # what is entered while hosts are waited for
         self._prepared: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Remote:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        for session in self._sessions.values():
+        sessions = [session for idle in self._idle.values() for session in idle]
+        for session in sessions:
             session.end()
-        for session in self._sessions.values():
+        for session in sessions:
             session.leave()
-        self._sessions.clear()
+        self._idle.clear()
+
+    @staticmethod
+    def alone() -> AbstractContextManager[None]:
+        """Nobody else has to be let in meanwhile."""
+        return nullcontext()
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
         """Run each call, all at once; returns when the last has answered or is given up.
@@ -115,23 +123,28 @@ class Remote:
         Calls are named by their hosts; one with a ``host`` of its own has another name, so that a host can have several.
         """
         replies: dict[str, Reply] = {}
+        working: dict[str, Session] = {}
         started = time.monotonic()
         threads = {}
         for name, call in calls.items():
             # Variables are read here: templating is not made for threads. The first connections open meanwhile.
             variables = self._prepare(call.host or name)
             # Daemons, so that a host that hangs cannot keep the run from ending.
-            thread = threading.Thread(target=self._run_one, args=(name, call, check, variables, replies), daemon=True)
+            thread = threading.Thread(
+                target=self._run_one, args=(name, call, check, variables, replies, working), daemon=True
+            )
             thread.start()
             threads[name] = thread
-        for host, thread in threads.items():
-            left = started + calls[host].limit + self._grace - time.monotonic()
-            thread.join(max(0.0, left))
+        with self.aside():
+            for host, thread in threads.items():
+                left = started + calls[host].limit + self._grace - time.monotonic()
+                thread.join(max(0.0, left))
         result = {}
         for host in calls:
             seconds = time.monotonic() - started
-            if host not in replies and host in self._sessions:
-                self._sessions.pop(host).close(at_once=True)
+            session = working.pop(host, None) if host not in replies else None
+            if session is not None:
+                session.close(at_once=True)
             result[host] = replies.get(host) or Reply(
                 host, error=_lost(host, f"no answer within {seconds:.0f} s"), seconds=seconds
             )
@@ -141,6 +154,11 @@ class Remote:
         """Read these hosts' variables now, so that ``run`` can be called for them from another thread."""
         for host in hosts:
             self._prepare(host)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, where nobody is asked."""
+        with self.aside():
+            time.sleep(seconds)
 
     def copy_to(self, source: str, targets: Mapping[str, str]) -> dict[str, Reply]:
         """Copy a file of the controller to a path on each host, all at once."""
@@ -163,11 +181,17 @@ class Remote:
         return replies
 
     def _run_one(
-        self, host: str, call: Call, check: bool, variables: Mapping[str, Any], replies: dict[str, Reply]
+        self,
+        host: str,
+        call: Call,
+        check: bool,
+        variables: Mapping[str, Any],
+        replies: dict[str, Reply],
+        working: dict[str, Session],
     ) -> None:
         started = time.monotonic()
         try:
-            result = self._exchange(host, call, check, variables)
+            result = self._exchange(host, call, check, variables, working)
             replies[host] = Reply(host, result=result, seconds=time.monotonic() - started)
         except AnsibleConnectionFailure as error:
             replies[host] = Reply(host, error=_lost(host, str(error)), seconds=time.monotonic() - started)
@@ -176,29 +200,40 @@ class Remote:
         except Exception as error:  # a thread must never lose its host
             replies[host] = Reply(host, error=BadReply(f"{host}: {error}"), seconds=time.monotonic() - started)
 
-    def _exchange(self, name: str, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any]:
-        data = self._ask_session(name, call, check, variables) or self._run_once(call, check, variables)
+    def _exchange(
+        self, name: str, call: Call, check: bool, variables: Mapping[str, Any], working: dict[str, Session]
+    ) -> dict[str, Any]:
+        data = self._ask_session(name, call, check, variables, working) or self._run_once(call, check, variables)
         if "error" in data:
             raise from_dict(data["error"])
         result: dict[str, Any] = data["result"]
         return result
 
-    def _ask_session(self, name: str, call: Call, check: bool, variables: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The answer of the lasting program for this name; None where there is none and none can be started."""
-        session = self._sessions.get(name)
+    def _ask_session(
+        self, name: str, call: Call, check: bool, variables: Mapping[str, Any], working: dict[str, Session]
+    ) -> dict[str, Any] | None:
+        """The answer of a lasting program for this name; None where there is none and none can be started.
+
+        While it is asked it stands in ``working``: whoever gives it up ends it. A second call of the name has another one.
+        """
+        idle = self._idle.setdefault(name, [])
+        session = idle.pop() if idle else None
         if session is None or not session.alive:
             session = self._start_session(call, variables)
             if session is None:
                 return None
-            self._sessions[name] = session
+        working[name] = session
         try:
-            return session.ask(call.operation, call.params, check)
+            answer = session.ask(call.operation, call.params, check)
         except Unreachable as error:
-            self._sessions.pop(name, None)
+            working.pop(name, None)
             session.close(at_once=True)
             if not session.proven:
                 return None  # it never came up; the ordinary way says better why
             raise _lost(name, error.message) from error
+        if working.pop(name, None) is not None:
+            idle.append(session)
+        return answer
 
     def _start_session(self, call: Call, variables: Mapping[str, Any]) -> Session | None:
         """Start a lasting program over ssh, where nothing has to be typed on the way.

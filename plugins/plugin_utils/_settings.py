@@ -28,7 +28,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, GREEN, Preview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import Window, moment, time_zone
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Step, steps
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import DEFAULT_FLOOR, Amount, Floor
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings import VerdictSettings
@@ -198,8 +198,11 @@ def plan_hash(value: Any, name: str) -> str:
     return result
 
 
-def floor(value: Any, name: str) -> Amount:
-    return Amount.parse(value, name, minimum=0)
+def percentage(value: Any, name: str) -> Amount:
+    amount = Amount.parse(value, name, minimum=0)
+    if not amount.percent:
+        raise BadInput(f"{name} must be a percentage such as 20%, got {value!r}.")
+    return amount
 
 
 def mapping(value: Any, name: str) -> dict[str, Any]:
@@ -326,8 +329,11 @@ class Settings:
 
     batches: tuple[Amount, ...] = setting(amounts, (Amount(1, False), Amount(25, True)))
     join_batches: bool = setting(boolean, False)
-    floor: Amount = setting(floor, Amount(50, True))
+    window: int = setting(whole(0, 1000), 0)
+    floor: Floor = setting(Floor.parse_floor, DEFAULT_FLOOR)
     floor_wait: float = setting(number(0), 60.0)
+    headroom: Amount = setting(percentage, Amount(20, True))
+    member_capacity: float | None = setting(number(0.001, 1e9), None)
     zone_bake: float = setting(number(0, 86400), 0.0)
     zone_pause: float = setting(number(0, 86400), 0.0)
     zone_approval: bool = setting(boolean, False)
@@ -455,6 +461,10 @@ class Settings:
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
+        if self.join_batches and self.window:
+            raise BadInput(
+                "rollout_window is set, and so is rollout_join_batches, which is for batches.", "Leave one of them out."
+            )
         between = (
             ("rollout_look_seconds", self.look_seconds),
             ("rollout_outside_url", self.outside_url),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import LOAD, Amount, Floor
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import PREFIX, Settings
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
@@ -34,6 +34,8 @@ def shown(settings: Settings) -> dict[str, Any]:
 
 def plain(value: Any) -> Any:
     """As JSON has it."""
+    if isinstance(value, Floor) and value.load:
+        return {"members": plain(Amount(value.value, value.percent)), LOAD: True}
     if isinstance(value, Amount):
         return str(value) if value.percent else value.value
     if isinstance(value, Work):

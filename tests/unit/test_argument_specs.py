@@ -99,7 +99,9 @@ SEVEN_LINES = {
 FORMS: dict[str, list[Any]] = {
     "rollout_version": [2.0, "2.0"],
     "rollout_batches": [2, "2", "25%", "1, 25%", '[1, "25%"]', [1, "25%"]],
-    "rollout_floor": [3, "3", "50%"],
+    "rollout_floor": [3, "3", "50%", "load", {"members": "50%", "load": True}, '{"members": 2, "load": true}'],
+    "rollout_headroom": ["20%"],
+    "rollout_member_capacity": [120, "12.5"],
     "rollout_health_status": [204, "204", "200, 204", [200, "204"]],
     "rollout_health_timeout": [8, 8.5, "8"],
     "rollout_health_validate_certs": [False, "no", "true"],

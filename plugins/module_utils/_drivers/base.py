@@ -29,6 +29,7 @@ from __future__ import annotations
 import abc
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,6 +92,10 @@ class Driver(abc.ABC):
     reloads: int = 0  # how many this instance has asked for
     rehearses: ClassVar[bool] = False  # whether it knows what ``rehearsing`` is
     rehearsing: bool = False  # changes are only noted in ``told``, as they would be made from the present state
+
+    def one_step(self) -> AbstractContextManager[None]:
+        """What is looked at and changed within is one step: no other run, and no other part of this one, comes between."""
+        return nullcontext()
 
     @property
     def told(self) -> list[str]:

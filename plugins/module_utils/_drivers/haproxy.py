@@ -209,10 +209,11 @@ class HAProxyDriver(Driver):
         undecided = {one.pid: self._undecided(one.pid) for one in older}
         following = self._following(snapshot.process, pool, list(snapshot.servers), leaving)
         statistics = snapshot.statistics
-        queued, counters = 0, Counters()
+        queued, counters, rate = 0, Counters(), -1
         if statistics is not None and "BACKEND" in statistics.rows:
-            queued = statistics.number(statistics.rows["BACKEND"], "qcur")
-            counters = _counters(statistics, statistics.rows["BACKEND"])
+            row = statistics.rows["BACKEND"]
+            queued, rate = statistics.number(row, "qcur"), statistics.number(row, "rate")
+            counters = _counters(statistics, row)
         return Pool(
             name=pool,
             identity=snapshot.process.identity,
@@ -223,6 +224,7 @@ class HAProxyDriver(Driver):
             queued=queued,
             leaving=len(leaving),
             counters=counters,
+            rate=rate,
         )
 
     def counted(self, pool: str) -> dict[str, dict[str, tuple[Counters, int]]]:
@@ -824,6 +826,7 @@ class HAProxyDriver(Driver):
             queued=queued + sum(one[1] for one in leaving) + following[1],
             undecided=sum(undecided[one.pid] for one in older if server.name not in one.out),
             backup=statistics.text(row, "bck") == "1",
+            limit=statistics.number(row, "slim"),
             counters=_counters(statistics, row),
             detail={
                 "status": statistics.text(row, "status"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._addresses import address_towards, local_addresses
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
@@ -39,6 +39,7 @@ _STATE_SAMPLE = 1.0  # seconds between two looks whether busy members are still 
 _STATE_REST = 25  # times as long as such a look takes, at the least
 _WAIT_SAMPLE = 1.0  # seconds between two looks at work that may last
 _LISTED = 50  # pieces of work that are named one by one
+_FLOOR_SAMPLE = 0.1  # seconds between two looks whether the floor allows it
 _CUT_LIMIT = 5.0  # seconds for cut sessions to be gone
 _SOONER = 0.5  # of the time between two samples: who waits for the confirmations waits for all that follows
 
@@ -59,6 +60,7 @@ class Drain(Work):
         super().__init__(pool, driver, clock)
         self._ended: set[tuple[str | None, str]] = set()  # what was ended, by process and handle
         self._ended_at = 0.0
+        self._floor_deadline = 0.0  # until when it is waited for members that others have out
         self._next_state = 0.0  # when to look again whether members that are busy are still held out
 
     def take_out(self, drain: DrainOrder, check: bool) -> dict[str, Any]:
@@ -99,12 +101,15 @@ class Drain(Work):
                 self._exchange(todo, drain, Admin.DRAIN if graced else drain.target, before, result)
                 returned = True
             if graced:
+                if drain.beside:
+                    self._begin(drain, todo, self.driver.drain)
                 reloads, tied = give_grace(self, todo, before.identity, drain.session_grace)
                 result["reloads_seen"] += reloads
                 for name, counts in tied.items():
                     result["members"][name]["tied"] = counts
-            if graced or not drain.returning:
-                (self.driver.drain if drain.target is Admin.DRAIN else self.driver.hold_out)(self.pool, todo)
+                self.driver.hold_out(self.pool, todo)
+            elif not drain.returning:
+                self._begin(drain, todo, self.driver.drain if drain.target is Admin.DRAIN else self.driver.hold_out)
             if todo and self.driver.by_reload:
                 result["identity"] = self.driver.identity()  # this reload is our own
             if drain.wait:
@@ -116,6 +121,21 @@ class Drain(Work):
                 error.facts.update(self.undo(was))
             raise
         return result
+
+    def _begin(self, drain: DrainOrder, todo: Sequence[str], change: Callable[[str, Sequence[str]], None]) -> None:
+        """The first change; beside other drains what allows it is seen once more, as one step with it."""
+        if not drain.beside:
+            change(self.pool, todo)
+            return
+        while True:
+            with self.driver.one_step():
+                broken = self._floor_broken(drain, self.read(drain.names))
+                if broken is None:
+                    change(self.pool, todo)
+                    return
+            if self._too_late(broken):
+                raise broken
+            self.rest(max(drain.interval, _FLOOR_SAMPLE))
 
     def _exchange(
         self, todo: Sequence[str], drain: DrainOrder, target: Admin, before: Pool, result: dict[str, Any]
@@ -131,7 +151,7 @@ class Drain(Work):
             result["identity"] = self.driver.identity()
 
     def _when_floor_allows(self, drain: DrainOrder, check: bool) -> Pool:
-        deadline = self.clock.now() + (0.0 if check else drain.wait_for_floor)
+        self._floor_deadline = self.clock.now() + (0.0 if check else drain.wait_for_floor)
         while True:
             pool = self.read([*drain.names, *drain.returning])
             for name, expected in drain.expect.items():
@@ -143,24 +163,45 @@ class Drain(Work):
                         member=name,
                         found=plain({name: pool.member(name).setting})[name],
                     )
-            serving = in_service(pool)
-            coming = in_service(with_settings(pool, drain.returning))
-            staying = [name for name in coming if name not in drain.names]
-            # Taking out what does not serve costs nothing: the way to mend a broken member must stay open.
-            if drain.floor is None or len(staying) >= drain.floor or not set(drain.names) & set(serving):
+            broken = self._floor_broken(drain, pool)
+            if broken is None:
                 return pool
-            if self.clock.now() >= deadline:
-                raise FloorBroken(
-                    f"Taking {', '.join(drain.names)} out of {self.pool!r} would leave {len(staying)} of "
-                    f"{len(pool.members)} members in service, and {drain.floor} must stay.",
-                    f"In service now: {', '.join(serving) or 'none'}. Not in service: "
-                    f"{why_not(pool) or 'none'}. Nothing was changed.",
-                    pool=self.pool,
-                    floor=drain.floor,
-                    in_service=serving,
-                    would_stay=staying,
-                )
-            self.rest(max(drain.interval, 0.1))
+            if self._too_late(broken):
+                raise broken
+            self.rest(max(drain.interval, _FLOOR_SAMPLE))
+
+    def _too_late(self, broken: FloorBroken) -> bool:
+        """Whether waiting is over. For the load nobody waits here: who has all balancers' figures decides anew."""
+        return "load" in broken.facts or self.clock.now() >= self._floor_deadline
+
+    def _floor_broken(self, drain: DrainOrder, pool: Pool) -> FloorBroken | None:
+        """Why these members may not go out of the pool as it is now; None when they may."""
+        serving = in_service(pool)
+        # Taking out what does not serve costs nothing: the way to mend a broken member must stay open.
+        if not set(drain.names) & set(serving):
+            return None
+        coming = in_service(with_settings(pool, drain.returning))
+        staying = [name for name in coming if name not in drain.names]
+        if drain.floor is not None and len(staying) < drain.floor:
+            return FloorBroken(
+                f"Taking {', '.join(drain.names)} out of {self.pool!r} would leave {len(staying)} of "
+                f"{len(pool.members)} members in service, and {drain.floor} must stay.",
+                f"In service now: {', '.join(serving) or 'none'}. Not in service: "
+                f"{why_not(pool) or 'none'}. Nothing was changed.",
+                pool=self.pool,
+                floor=drain.floor,
+                in_service=serving,
+                would_stay=staying,
+            )
+        too_much = drain.bounds.broken_by(pool)
+        if too_much:
+            return FloorBroken(
+                f"Taking {', '.join(drain.names)} out of {self.pool!r} would leave too little for the load: {too_much}.",
+                "Nothing was changed.",
+                pool=self.pool,
+                load=too_much,
+            )
+        return None
 
     def _towards(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """For the member's own host: its port, the addresses this balancer may come from, and its idle connections."""

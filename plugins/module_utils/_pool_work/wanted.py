@@ -15,6 +15,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils import _params
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
 from ansible_collections.zerodrop.rollout.plugins.module_utils._names import member_name
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Setting
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.bounds import Bounds
 
 ON_TIMEOUT = ("fail", "cut")
 ON_OWN_TIMEOUT = ("fail", "cut", "wait")
@@ -83,6 +84,8 @@ class DrainOrder:
     on_idle_timeout: str
     expect: Mapping[str, Setting]
     returning: Mapping[str, Setting]  # members that go back into service in the same change
+    beside: bool  # other members may be taken out at the same moment
+    bounds: Bounds  # what the balancer may have to carry when they go out
 
     @property
     def idle_limit(self) -> tuple[float, str]:
@@ -136,6 +139,8 @@ class DrainOrder:
             on_idle_timeout=on_idle_timeout,
             expect=settings_of(params["expect"], "expect") if _params.given(params, "expect") else {},
             returning=returning,
+            beside=_params.flag(params, "beside", False),
+            bounds=Bounds.from_params(params.get("bounds")),
         )
 
 

@@ -67,9 +67,10 @@ def plan_canary(
     batches: Sequence[Amount],
     floor: Amount,
     others: Sequence[bool] = (),
+    most_out: int | None = None,
 ) -> CanaryPlan:
     """The steps' batches; members that are on the version already are the first of the canary. Raises as ``plan_rolling``."""
-    base = plan_rolling(candidates, version, (Amount(1, False),), floor, others)
+    base = plan_rolling(candidates, version, (Amount(1, False),), floor, others, most_out)
     total = len(candidates)
     aims = targets(steps, total)
     by_name = {each.name: each for each in candidates}
@@ -78,6 +79,7 @@ def plan_canary(
     fit = [host for host in todo if by_name[host].left_out or by_name[host].unfinished or _serves(by_name[host])]
     rest = [host for host in todo if host not in fit]
     spare = base.in_service - base.floor
+    spare = spare if most_out is None else min(spare, most_out)
     zones = {each.name: each.zone for each in candidates}
     result: list[tuple[str, ...]] = []
     ends: list[int] = []

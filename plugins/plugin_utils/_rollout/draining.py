@@ -6,25 +6,36 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Stopped
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import FloorBroken, RolloutError, Stopped
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._load import Room
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import load
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined import (
     are_back,
     floor_forbids,
     waiting_members,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.member_sockets import ask_members, first_look
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import Returning
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome, named
+
+_LOAD_SAMPLE = 0.5  # seconds between two looks whether the load lets a batch begin
 
 
 class Draining(Returning):
     """The first phase of a batch, which may put back the batch before it by the same change."""
+
+    _load_deadline: float | None = None  # until when it is waited for a load that lets the batch go
+
+    def others_at_work(self) -> bool:
+        """Whether other members are out that will soon be back."""
+        return self.fleet.elsewhere(None)
 
     def drain(self) -> Outcome:
         """No new work for the batch on any balancer, and nothing in flight any more.
@@ -33,12 +44,25 @@ class Draining(Returning):
         """
         if self.record.stop_asked and not self.batch.back:
             self.record.halt("stop", Stopped(f"{self.record.stop_asked} asked the run to stop."), [])
-        waiting = waiting_members(self.record, self.batch.hosts)
+        # In a window members that are healthy are on their own way back.
+        waiting = [] if self.record.window else waiting_members(self.record, self.batch.hosts)
         if self.record.canary.get("end") and not self.batch.back:
             return Outcome(f"not started: the canary holds, since {self.record.canary['end']}")
         if self.record.stop and not self.batch.back:
             returned = self._put_back_alone(waiting)
             return Outcome(f"{returned}not started: the rollout has stopped", changed=bool(returned))
+        out = other_zones_out(self.record, self.batch.hosts)
+        if out and not self.batch.back:
+            self.record.notes.append(
+                f"{', '.join(self.batch.hosts)} waits for another run: {', '.join(out)} failed and is out, and no two zones "
+                "are out at once"
+            )
+            return Outcome(f"not started: {', '.join(out)} of another zone is out")
+        bounds, refusal = self._fit_to_load(waiting)
+        if refusal is not None:
+            words = self._put_back_alone(waiting)
+            self.record.halt("drain", refusal, list(self.batch.hosts))
+            return Outcome(f"{words}not started: {refusal}", changed=bool(words), error=refusal)
         hosts = list(self.batch.hosts)
         since = self.record.now()
         for member in self.members():
@@ -46,7 +70,9 @@ class Draining(Returning):
         self.record.save()
         self.fleet.revive()
         along = first_look(self.fleet, self.members())
-        replies = self.take_out(hosts, keep_floor=True, waiting=waiting, along=along, must_last=not self.batch.back)
+        replies = self.take_out(
+            hosts, keep_floor=True, waiting=waiting, along=along, must_last=not self.batch.back, bounds=bounds
+        )
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
         if not failed:
             error = ask_members(self.fleet, self.members(), replies, self.record.now() - since)
@@ -66,6 +92,10 @@ class Draining(Returning):
                     )
                     after = self.drain()
                     return replace(after, message=words + after.message, changed=True)
+        if _for_the_load(failed) and not self._too_late():
+            self.undo(self.members(), {name: each.result["before"] for name, each in replies.items() if each.ok})
+            after = self.drain()  # it came to more just now: what may go is decided anew
+            return replace(after, message=words + after.message)
         if not failed:
             failed = self._begin_work()
         if failed:
@@ -78,6 +108,45 @@ class Draining(Returning):
             message += f", {cut} cut at the limit"
         self.record.event("drain", hosts, since, message)
         return Outcome(message, changed=any(reply.changed for reply in replies.values()))
+
+    def _fit_to_load(
+        self, waiting: Sequence[MemberRecord]
+    ) -> tuple[Mapping[str, Mapping[str, float]], RolloutError | None]:
+        """Make the batch as small as the load wants it, or wait; the bounds for each balancer, or why it cannot begin.
+
+        It waits while others of this run are out, and then as long as the floor may be waited for.
+        """
+        if not self.settings.floor.load or self.check:
+            return {}, None
+        while True:
+            hosts = list(self.batch.hosts)
+            try:
+                room = load.now(self.fleet, hosts, [each.host for each in waiting], self.record.capacity)
+            except RolloutError as error:
+                return {}, error
+            whole = room.count == len(hosts)
+            if whole or (room.count and self.settings.ready_method):
+                if not whole:
+                    self._shrink(room)
+                return room.bounds, None
+            if self._load_deadline is None or self.others_at_work():
+                self._load_deadline = time.monotonic() + self.settings.floor_wait
+            if self.record.stop_asked and not self.batch.back:
+                return {}, Stopped(f"{self.record.stop_asked} asked the run to stop.")
+            if time.monotonic() >= self._load_deadline:
+                return {}, load.too_much(room, hosts, self.settings.headroom)
+            self.remote.pause(_LOAD_SAMPLE)
+            self.fleet.run(self.fleet.notes())  # renews the lease, and hears whether the run is asked to stop
+
+    def _too_late(self) -> bool:
+        self._load_deadline = self._load_deadline or time.monotonic() + self.settings.floor_wait
+        return time.monotonic() >= self._load_deadline
+
+    def _shrink(self, room: Room) -> None:
+        hosts = self.batch.hosts
+        load.split_batch(self.record, hosts, room.count, self.batch.back)
+        self.batch = replace(self.batch, hosts=hosts[: room.count])
+        self.record.notes.append(f"{', '.join(hosts[room.count :])} wait for another batch, for the load: {room.words}")
 
     def _put_back_alone(self, members: Sequence[MemberRecord]) -> str:
         """Members that waited for a drain that does not come go back by themselves; what is to be said of it."""
@@ -158,3 +227,19 @@ class Draining(Returning):
         self.undo(self.members(), before)
         self.record.halt("drain", error, list(hosts))
         return Outcome(f"not drained: {error}", changed=False, error=error)
+
+
+def _for_the_load(failed: Mapping[str, Reply]) -> bool:
+    """Whether all that failed is that the load has become too much between the look and the change."""
+    errors = [reply.error for reply in failed.values()]
+    return bool(errors) and all(isinstance(error, FloorBroken) and "load" in error.facts for error in errors)
+
+
+def other_zones_out(record: Record, hosts: Sequence[str]) -> list[str]:
+    """Members of other zones that failed in this rollout and are still out; a budget may have let it go on."""
+    zone = record.members[hosts[0]].zone
+    return [
+        each.host
+        for each in record.members.values()
+        if each.zone != zone and each.out_at is not None and each.state in ("failed", "lost", "left_out")
+    ]

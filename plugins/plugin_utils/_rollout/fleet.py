@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,10 @@ def warm_up_params(settings: Settings, member: MemberRecord, required: bool) -> 
     }
 
 
+def _nobody(_host: str | None) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Fleet:
     """All balancers of a rollout, by place: one call of a phase reaches those of a layer all at once."""
@@ -86,6 +90,9 @@ class Fleet:
     remote: Remote
     record: Record
     check: bool
+    # Whether another part of the run works on a host now: then what the ledgers are told of it is that one's to say. What
+    # this one has seen of it may be old by the time it arrives.
+    elsewhere: Callable[[str | None], bool] = _nobody
 
     @property
     def layers(self) -> list[list[str]]:
@@ -106,7 +113,8 @@ class Fleet:
     def _lease(self, lease: LeaseRecord, place: str, names: Iterable[str]) -> dict[str, Any]:
         """What a change has to bring: the lease, and what the balancer's ledger does not know yet."""
         told = lease.told.get(place, {})
-        rows = [_row(each) for each in self.record.members.values() if told.get(each.host) != _said(each)]
+        members = [each for each in self.record.members.values() if not self.elsewhere(each.host)]
+        rows = [_row(each) for each in members if told.get(each.host) != _said(each)]
         hosts = self.by_host(place, {name: name for name in names})
         return {
             "number": lease.number,

@@ -37,7 +37,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import (
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import canary as canary_of
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import going_back, migration, outside, repair
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
+    going_back,
+    load,
+    migration,
+    outside,
+    repair,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import (
     Fleet,
     balancer_params,
@@ -59,7 +65,9 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     read_ledgers,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch import no_switch
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.window import plan_window
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    CONTRACT,
     MAINTAIN,
     RECOVER,
     ROLLBACK,
@@ -136,6 +144,11 @@ def preflight(
     ]
     outermost = {name: pool for name, pool in pools.items() if not seen[name].layer}
     others = other_members(outermost, names)
+    capacity, room = {}, None
+    if settings.floor.load and settings.strategy not in (RECOVER, CONTRACT):
+        capacity = load.capacities(settings, hosts, hostvars)
+        room = load.in_preflight(settings, remote, seen, names, capacity)
+    most_out = None if room is None else room.count
     decisions: dict[str, repair.Decision] = {}
     canary: CanaryPlan | None = None
     if isinstance(settings, Recovery):
@@ -150,18 +163,21 @@ def preflight(
         plan = Plan((), tuple(hosts), 0, sum(each.in_service for each in candidates), None, False)
     elif isinstance(settings, Canary):
         canary = plan_canary(
-            candidates, settings.version, settings.canary_steps, settings.batches, settings.floor, others
+            candidates, settings.version, settings.canary_steps, settings.batches, settings.floor, others, most_out
         )
         plan = canary.plan
     elif settings.strategy == MAINTAIN:
-        plan = plan_maintenance(candidates, settings.batches, settings.floor, others)
+        plan = plan_maintenance(candidates, settings.batches, settings.floor, others, most_out)
     else:
-        plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others)
+        plan = plan_rolling(candidates, settings.version, settings.batches, settings.floor, others, most_out)
+    if room is not None and not room.count and plan.batches and not any(each.needs_repair for each in candidates):
+        raise load.too_much(room, plan.batches[0], settings.headroom)
     zones = {each.name: each.zone for each in candidates}
     if settings.zone_approval and plan.batches and settings.strategy in (ROLLING, MAINTAIN):
         plan = first_zone_only(plan, zones)
     against = _calendar(settings, plan)
     notes = [
+        *([f"the load now lets {room.count} members out at a time: {room.words}"] if room and plan.batches else []),
         *([f"begun against the calendar ({against}): {settings.override}"] if against else []),
         *_of_the_switch(settings, {name: replies[name].result for name in seen}),
         *_of_the_interrupted(earlier),
@@ -174,6 +190,8 @@ def preflight(
     _set_floors(settings, plan, places, pools)
     for name in seen:
         places[name].by_reload = not replies[name].result["capabilities"]["runtime_changes"]
+    plan, width, of_window = plan_window(settings, plan, {name: places[name] for name in seen})
+    notes.extend(of_window)
     if settings.join_batches and not any(each.by_reload and not each.layer for each in places.values()):
         notes.append(
             "rollout_join_batches makes no difference: no balancer of the outermost pool is reloaded for a change"
@@ -199,6 +217,8 @@ def preflight(
         method=settings.method,
         upgrade=upgrade,
         floor=plan.floor,
+        capacity=capacity,
+        window=width,
         balancers=list(seen),
         batches=[list(batch) for batch in plan.batches],
         members={each.name: _member_record(settings, each, names[each.name], decisions, pools) for each in candidates},
@@ -694,7 +714,8 @@ def _notes(settings: Settings, plan: Plan, candidates: Sequence[Candidate]) -> l
     if out:
         notes.append(f"{', '.join(out)}: out of service before the rollout, and left so where an operator did it")
     if plan.shrunk:
-        notes.append(f"batches were made smaller to keep {plan.floor} members in service")
+        why = "for the load" if settings.floor.load else f"to keep {plan.floor} members in service"
+        notes.append(f"batches were made smaller {why}")
     unknown = [each.name for each in candidates if each.release is None]
     if unknown and plan.batches and settings.strategy != MAINTAIN:
         notes.append(

@@ -171,6 +171,8 @@ class Record:
     lease: LeaseRecord | None = None
     lease_seen: int = 0  # the number of the last lease before this one
     unended: bool = False  # an earlier run has not come to its end, or lives still
+    capacity: dict[str, float] = field(default_factory=dict)  # requests per second of members, where the load counts
+    window: int = 0  # how many members may be out at once, each a batch of its own; 0: batch by batch
     done: list[str] = field(default_factory=list)  # members that an interrupted run finished, and this one leaves alone
     stop_asked: str = ""  # by whom the run was asked to stop
     events: list[dict[str, Any]] = field(default_factory=list)

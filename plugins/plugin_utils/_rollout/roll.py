@@ -12,6 +12,7 @@ does not grow with the batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from operator import methodcaller
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
@@ -23,6 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.window import Window
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.zones import bake
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
@@ -64,23 +66,38 @@ def roll(
 def _run(
     settings: Settings, remote: Remote, record: Record, check: bool, say: Callable[[str], None], direction: str
 ) -> bool:
+    if record.window and direction == FORWARD and not check:
+
+        def steps(number: int, elsewhere: Callable[[str | None], bool]) -> bool:
+            phases = phases_of(settings, remote, record, Batch(tuple(record.batches[number - 1]), back=False), check)
+            phases.fleet = replace(phases.fleet, elsewhere=elsewhere)
+            return _run_batch(phases, name_of(direction, number, record.batches), say)
+
+        return Window(remote, record).slide(steps)
     batches = record.batches if direction == FORWARD else record.back_batches
     changed = False
     for number, hosts in enumerate(batches, 1):
         phases = phases_of(settings, remote, record, Batch(tuple(hosts), back=direction == BACK), check)
         if direction == FORWARD and not judge(phases, number - 1, say):
             break
-        for phase in _PHASES:
-            outcome = run_phase(phases, phase)
-            say(f"{name_of(direction, number, batches)}: {outcome.message}")
-            changed = changed or outcome.changed
-            if phase is DRAIN and outcome.error is not None:
-                break
+        changed = _run_batch(phases, name_of(direction, number, batches), say) or changed
         if record.stop is not None and direction == FORWARD:
             break
     else:
         if batches and direction == FORWARD:
             watch(phases, say)
+    return changed
+
+
+def _run_batch(phases: Phases, name: str, say: Callable[[str], None]) -> bool:
+    """The phases of one batch; returns whether anything was changed."""
+    changed = False
+    for phase in _PHASES:
+        outcome = run_phase(phases, phase)
+        say(f"{name}: {outcome.message}")
+        changed = changed or outcome.changed
+        if phase is DRAIN and outcome.error is not None:
+            break
     return changed
 
 

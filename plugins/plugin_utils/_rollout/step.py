@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
@@ -86,11 +86,13 @@ class Step:
         waiting: Sequence[MemberRecord] = (),
         along: Mapping[str, Call] | None = None,
         must_last: bool = False,
+        bounds: Mapping[str, Mapping[str, float]] | None = None,
     ) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last.
 
         ``along`` are calls to other hosts that run beside the first of them. On the way forward a drain that would not
-        outlive a reload is refused, where the settings say so. What does badly goes out in any case.
+        outlive a reload is refused, where the settings say so. What does badly goes out in any case. ``bounds`` are what
+        each place may come to carry until then.
         """
         settings = self.settings_before([member.host for member in waiting])
         returning = {name: settings[name] for name in self.joining() if name in settings}
@@ -104,6 +106,7 @@ class Step:
                 limit,
                 places=places,
                 keep_floor=keep_floor,
+                beside=bool(self.record.window),
                 lasting="accept" if required == "require" and not must_last else required,
                 returning=returning if places == self.fleet.layers[0] else None,
                 wait_for_floor=self.settings.floor_wait,
@@ -116,6 +119,9 @@ class Step:
                 idle_timeout=self.settings.idle_timeout,
                 on_idle_timeout=self.settings.on_idle_timeout,
             )
+            for place, bound in (bounds or {}).items():
+                if place in calls and bound:
+                    calls[place] = replace(calls[place], params={**calls[place].params, "bounds": bound})
             found = self.fleet.run({**calls, **(along or {})})
             along = None
             replies.update({name: reply for name, reply in found.items() if name in calls})

@@ -20,6 +20,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operation
 from tests.unit.plugins.module_utils.test_pool_operations import FakeClock, FakeDriver, run
 
 LOOKS = {
+    "one_step",
     "route",
     "check_route",
     "from_params",

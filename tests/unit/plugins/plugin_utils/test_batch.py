@@ -711,3 +711,17 @@ def test_a_way_back_is_not_refused_because_it_would_not_outlive_a_reload(
     ending.decide_back(chosen, record)
     run_batch(phases(chosen, remote, record, *record.back_batches[0], back=True))
     assert {call.params["lasting"] for _host, call in remote.calls if call.operation == "pool_drain"} == {back}
+
+
+def test_a_member_that_failed_keeps_the_next_zone_waiting(
+    settings: Settings, remote: FakeRemote, record: Record
+) -> None:
+    """A budget lets the rest of its own zone go on, and no two zones are out at once."""
+    for host, zone in zip(MEMBERS, ("north", "north", "south"), strict=True):
+        record.members[host].zone = zone
+    failed = record.members["web1"]
+    failed.state, failed.out_at = "failed", 1.0
+    assert phases(settings, remote, record, "web3").drain().message == "not started: web1 of another zone is out"
+    assert remote.ran("pool_drain") == []
+    assert phases(settings, remote, record, "web2").drain().error is None
+    assert record.stop is None

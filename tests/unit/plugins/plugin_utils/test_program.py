@@ -129,3 +129,8 @@ def test_a_session_that_is_killed_is_unreachable_and_not_unproven(session: Sessi
 def test_no_answer_is_an_error(output: bytes) -> None:
     with pytest.raises(BadReply):
         _program.answer(output)
+
+
+def test_the_forced_command_of_the_page_on_security_is_how_a_program_begins() -> None:
+    page = Path(__file__).parents[4] / "docs" / "security.md"
+    assert f"command=\"/usr/bin/python3 -I -S -c '{_program.BOOT}'\"" in page.read_text(encoding="utf-8")

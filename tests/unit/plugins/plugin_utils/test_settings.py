@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Amount, Floor
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Maintenance, Rollback, Settings
 
 SEVEN_LINES = {
@@ -34,7 +34,7 @@ def settings(**more: Any) -> Settings:
 
 def test_the_seven_lines_are_enough() -> None:
     found = settings()
-    assert (found.method, found.version, found.floor) == ("role", "2.0", Amount(50, True))
+    assert (found.method, found.version, found.floor) == ("role", "2.0", Floor(50, True))
     assert found.batches == (Amount(1, False), Amount(25, True))
     assert (found.base, found.unit) == ("/opt/shop", "shop.service")
 
@@ -55,8 +55,8 @@ def test_what_is_required_is_named_when_it_lacks(name: str) -> None:
         ("rollout_batches", "1,25%,100%", "batches", (Amount(1, False), Amount(25, True), Amount(100, True))),
         ("rollout_batches", '[1, "25%"]', "batches", (Amount(1, False), Amount(25, True))),
         ("rollout_batches", 2, "batches", (Amount(2, False),)),
-        ("rollout_floor", "3", "floor", Amount(3, False)),
-        ("rollout_floor", 0, "floor", Amount(0, False)),
+        ("rollout_floor", "3", "floor", Floor(3, False)),
+        ("rollout_floor", 0, "floor", Floor(0, False)),
         ("rollout_drain_timeout", "12.5", "drain_timeout", 12.5),
         ("rollout_health_status", "200,204", "health_status", (200, 204)),
         ("rollout_health_validate_certs", "no", "health_validate_certs", False),
