@@ -8,7 +8,10 @@ it takes must be harmless where the setting's value goes: on a runtime socket, i
 
 from __future__ import annotations
 
+import io
+import os
 import re
+import tarfile
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -17,12 +20,18 @@ from typing import Any
 import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _names
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.counts import Counts
+from ansible_collections.zerodrop.rollout.plugins.module_utils._access_log.haproxy import HAProxyLog
+from ansible_collections.zerodrop.rollout.plugins.module_utils._archive import Limits, unpack
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadArtefact, BadInput, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._haproxy import replies
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY_ROLLOUT, Held, Ledger
 from ansible_collections.zerodrop.rollout.plugins.module_utils._marks import Marks
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Setting
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._report.page import html
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import STRATEGIES, Settings
-from tests.fuzz.targets import commands
+from tests.fuzz.targets import SEEDS, commands, haproxy_replies
+from tests.unit.plugins.plugin_utils.report.made import hostile
 
 HOSTILE = {
     "two commands": "shop; shutdown sessions server shop/web1",
@@ -165,3 +174,106 @@ def test_what_is_shown_of_a_url_is_enough_to_find_it() -> None:
     assert _names.shown("http://shop/health") == "'http://shop/health'"
     assert _names.shown("web1") == "'web1'"
     assert _names.shown(7) == "7"
+
+
+# --- what comes from outside: archives, answers, lines of logs ---
+
+
+def words(text: str) -> str:
+    """As bytes can carry it."""
+    return text.encode("utf-8", "replace").decode()
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+@pytest.mark.parametrize("what", ["name", "target", "content"])
+def test_no_archive_writes_outside_of_its_place(what: str, text: str, tmp_path: Path) -> None:
+    """It is refused, or what it holds is within the folder of the release."""
+    info = tarfile.TarInfo("app")
+    content = b"content"
+    if what == "name":
+        info.name = words(text)
+    elif what == "target":
+        info.type, info.linkname, content = tarfile.SYMTYPE, words(text), b""
+    else:
+        content = words(text).encode()
+    info.size = len(content)
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(content))
+    packed.seek(0)
+    target = tmp_path / "release"
+    target.mkdir()
+    try:
+        unpack(packed, str(target), Limits(), 0, frozenset())
+    except BadArtefact:
+        pass
+    for path in target.rglob("*"):
+        assert os.path.realpath(path).startswith(f"{target}{os.sep}"), path
+    assert [path.name for path in tmp_path.iterdir()] == ["release"]
+
+
+STATE = (SEEDS / "haproxy_replies" / "show-servers-state").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_balancer_s_answer_is_data(text: str) -> None:
+    """A server's name that an answer has is refused on its way back, as if it were typed."""
+    answer = STATE.replace(" s1 ", f" {words(text)} ")
+    haproxy_replies(answer.encode())
+    try:
+        names = [server.name for server in replies.servers_state(answer, "shop")]
+    except RolloutError:
+        return
+    for name in names:
+        commands(f"shop/{name}".encode())
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_words_of_a_balancer_are_never_taken_for_success(text: str) -> None:
+    assert replies.refusal("set server shop/s1 state maint", words(text)) is not None
+
+
+LINE = (
+    '127.0.0.1:49810 [24/Nov/2026:14:00:32.193] web shop/s1 0/0/0/6/6 200 51 - - ---- 1/1/0/0/0 0/0 "GET {} HTTP/1.1"\n'
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_line_of_a_log_counts_as_one_request_of_one_member_or_not_at_all(text: str) -> None:
+    """What a client sends stands in it: no client may invent requests of a member, or another member."""
+    path = words(text).replace("\n", "\\n")  # a log never has a raw one
+    for line in (LINE.format(path), LINE.format(path) + path + "\n", path + LINE.format(path)):
+        found = Counts(["s1"])
+        HAProxyLog("shop").count(line, found)
+        assert set(found.members) == {"s1"}
+        assert found.members["s1"].requests <= 1
+        assert sum(found.members["s1"].kinds.values()) == 0
+
+
+FORGED = 'shop/s1 0/0/0/-1/1 502 209 - - SH-- 1/1/0/0/0 0/0 "GET / HTTP/1.1"'
+
+
+JSON = '{"pool":"shop","member":"s1","status":502,"state":"SH--","queue":0,"connect":0,"response":-1,"retries":"0"}'
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "{" + FORGED + "}",
+        "{x] web " + FORGED + "}",
+        "{[24/Nov/2026:14:00:32.193] web " + FORGED + "}",
+        "{" + JSON + "}",
+    ],
+)
+def test_a_header_that_is_captured_forges_no_request(where: str) -> None:
+    """HAProxy logs captured headers as clients send them, quotation marks and blanks included."""
+    line = LINE.format("/").replace(' "GET', f' {where} "GET')
+    found = Counts(["s1"])
+    HAProxyLog("shop").count(line, found)
+    assert (found.members["s1"].requests, sum(found.members["s1"].kinds.values())) == (1, 0)
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_a_report_shows_it_as_text(text: str) -> None:
+    page = html(hostile(words(text)))
+    assert "<script>alert(1)" not in page

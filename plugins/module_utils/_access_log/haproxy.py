@@ -29,14 +29,16 @@ EXPECTED = (
     '- - ---- 1/1/0/0/0 0/0 "GET / HTTP/1.1"; or the JSON format ' + JSON_FORMAT
 )
 
-# Groups: pool, member, queue, connect, response, status, state, retries.
+# Groups: pool, member, queue, connect, response, status, state, retries. What follows on the line is taken as well: there
+# stand headers as clients sent them, and one may look like another request.
 _HTTPLOG = re.compile(
     r"\] \S+ ([^/\s]+)/(\S+) -?\d+/(-?\d+)/(-?\d+)/(-?\d+)/\+?-?\d+ (-?\d+) \+?\d+ \S+ \S+ (\S\S)\S* "
-    r"\d+/\d+/\d+/\d+/(\+?\d+) \d+/\d+"
+    r"\d+/\d+/\d+/\d+/(\+?\d+) \d+/\d+[^\n]*"
 )
 _JSON = re.compile(
-    r'\{"pool":"([^"]*)","member":"([^"]*)","status":(-?\d+),"state":"(\S\S)[^"]*",'
-    r'"queue":(-?\d+),"connect":(-?\d+),"response":(-?\d+),"retries":"?(\+?\d+)'
+    r'^[^{\n\]]*(?:\]:[^{\n\]]*)?\{"pool":"([^"]*)","member":"([^"]*)","status":(-?\d+),"state":"(\S\S)[^"]*",'
+    r'"queue":(-?\d+),"connect":(-?\d+),"response":(-?\d+),"retries":"?(\+?\d+)[^\n]*',
+    re.MULTILINE,
 )
 # A line that looks like a request, in whatever format: others, such as "Server shop/s1 is DOWN", are none.
 _REQUEST = re.compile(r'\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d\.\d{3}\] (?!\S+: )|^\s*\{|"[A-Z]+ /|: \{"')
