@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.integration import soak
@@ -11,7 +13,7 @@ from tests.integration import soak
 QUIET = soak.After("t", "batches", 5.0, "succeeded", 300.0, 900, 60, 1, 100, 0, 0, 80.0)
 
 
-def rows(count: int = 20, **last: float) -> list[soak.After]:
+def rows(count: int = 20, **last: Any) -> list[soak.After]:
     """The same again and again, and something else in the last quarter."""
     values = vars(QUIET)
     return [soak.After(**{**values, **(last if number >= count * 3 // 4 else {})}) for number in range(count)]

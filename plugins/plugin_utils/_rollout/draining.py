@@ -68,7 +68,8 @@ class Draining(Returning):
         for member in self.members():
             member.out_at = member.out_at if member.out_at is not None else since
         self.record.save()
-        self.fleet.revive()
+        if not self.others_at_work():  # what is on its way elsewhere could not be brought in line
+            self.fleet.revive()
         along = first_look(self.fleet, self.members())
         replies = self.take_out(
             hosts, keep_floor=True, waiting=waiting, along=along, must_last=not self.batch.back, bounds=bounds

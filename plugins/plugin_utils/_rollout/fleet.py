@@ -223,7 +223,8 @@ class Fleet:
         """
         if self.settings.dead_balancer != "skip":
             return dict(replies)
-        found = dict(replies)
+        # Another part of the run may have left one out since it was asked.
+        found = {place: each for place, each in replies.items() if not (place in self.record.dead and _is_lost(each))}
         for places in self.layers:
             dead = [place for place in places if place in found and _is_lost(found[place])]
             if len(dead) == len(places) or not self._enough_without(dead):

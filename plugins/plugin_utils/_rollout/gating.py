@@ -69,6 +69,8 @@ class Gating(Step):
     def _seen_unhealthy(self, member: MemberRecord, replies: Mapping[str, Reply]) -> RolloutError | None:
         """Why a balancer does not let this member back, if one does not."""
         for balancer in self.record.balancers:
+            if balancer not in replies:
+                continue  # it came back since they were asked
             error = replies[balancer].error
             unhealthy = error.facts.get("members", {}) if isinstance(error, Unhealthy) else {}
             if member.names[balancer] in unhealthy:

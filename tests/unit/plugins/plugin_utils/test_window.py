@@ -17,7 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, Refused, UpgradeFailed
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
+    BadInput,
+    Refused,
+    Unreachable,
+    UpgradeFailed,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import Plan
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import roll
@@ -178,6 +183,16 @@ def test_no_part_tells_a_ledger_of_a_member_that_another_one_works_on(tmp_path: 
             assert order.index(phase) >= known.get(host, 0), f"{host} went back to {phase}"
             known[host] = order.index(phase)
     assert set(known) == set(HOSTS)
+
+
+def test_a_balancer_that_is_left_out_is_left_out_for_all(tmp_path: Path) -> None:
+    record, remote = record_of(tmp_path, 4), Slow({})
+    for operation in ("pool_drain", "pool_return", "pool_put_back"):
+        remote.errors["lb2", operation] = Unreachable("lb2 is gone", lost=True)
+    go(record, remote, rollout_dead_balancer="skip")
+    assert record.stop is None
+    assert record.dead == ["lb2"]
+    assert {member.state for member in record.members.values()} == {"finished"}
 
 
 zones = st.lists(st.sampled_from(("north", "south")), max_size=6)
