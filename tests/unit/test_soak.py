@@ -28,7 +28,8 @@ def test_nothing_grows_where_all_stays_as_it_is() -> None:
     [("memory_mb", 360.0), ("open_files", 1000), ("processes", 64), ("workers", 2), ("left_files", 1), ("timers", 1)],
 )
 def test_a_growth_is_named(name: str, value: float) -> None:
-    assert list(soak.growth(rows(**{name: value}))) == [name]
+    last: dict[str, Any] = {name: value}
+    assert list(soak.growth(rows(**last))) == [name]
 
 
 def test_a_rollout_that_takes_longer_and_longer_is_named() -> None:
