@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import SLOTS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
@@ -91,39 +91,30 @@ _grace.install()  # this is loaded in the playbook's own process before a task i
 gc.freeze()
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Hands each phase what it needs and turns what comes back into a task's result."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    def takes(self) -> Mapping[str, Any]:
+        return {
+            "name": {"type": "str", "required": True, "choices": list(_PHASES)},
+            "strategy": {"type": "str", "choices": list(STRATEGIES), "default": ROLLING},
+            "step": {"type": "str", "choices": list(migration.STEPS)},
+        }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        arguments: dict[str, Any]
-        _result, arguments = self.validate_argument_spec(
-            argument_spec={
-                "name": {"type": "str", "required": True, "choices": list(_PHASES)},
-                "strategy": {"type": "str", "choices": list(STRATEGIES), "default": ROLLING},
-                "step": {"type": "str", "choices": list(migration.STEPS)},
-            }
-        )
+    def work(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         self._strategy: str = arguments["strategy"]
         self._step = str(arguments["step"] or "")
-        self._vars: dict[str, Any] = task_vars or {}
+        self._vars = dict(variables)
         if self._vars.get("rollout_blue"):
             self._strategy = WITH_SLOTS.get(self._strategy, self._strategy)
         self._check = bool(self._task.check_mode)
         self._remote = Remote(self._vars, self._task, self._play_context, self._templar)
         _end_with_parent()
-        try:
-            result = _PHASES[arguments["name"]](self)
-        except RolloutError as error:
-            result = {"failed": True, "msg": str(error), "code": error.code}
+        result = _PHASES[arguments["name"]](self)
         if result["msg"] and not result.get("failed"):
             # One plain line per phase, with or without a callback plugin that shows results.
             self._display.display(result["msg"])
-        return {"changed": False, **result}
+        return result
 
     # -- the whole of it, as far as no tasks of the user's are needed ------------
 

@@ -7,30 +7,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.zerodrop.rollout.plugins.module_utils._argspec import VERDICT
-from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, RolloutError
+from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._controller_action import ControllerAction
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict import verdict
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Judges; it changes nothing, with check mode or without."""
 
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    def takes(self) -> Mapping[str, Any]:
+        return VERDICT
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        super().run(tmp, task_vars)
-        arguments: dict[str, Any]
-        _result, arguments = self.validate_argument_spec(argument_spec=VERDICT)
-        try:
-            found = verdict(_plain({name: value for name, value in arguments.items() if value is not None}))
-        except RolloutError as error:
-            return {"failed": True, "changed": False, "msg": str(error), "code": error.code}
+    def work(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+        found = verdict(_plain({name: value for name, value in arguments.items() if value is not None}))
         return {**found, "msg": found["sentence"]}
 
 
