@@ -81,8 +81,8 @@ def test_a_load_that_rises_in_mid_rollout_makes_the_next_batch_smaller(eight: Ri
             run = eight.rollout(
                 HALVES, OF_LOAD, {"rollout_look_seconds": 5, "rollout_look_timeout": 8}, eight.archive("2.0", **LIMITED)
             )
-    assert rose
     assert run.rc == 0, str(run)
+    assert rose
     load.assert_nothing_lost()
     found = sizes(run.report["batches"])
     assert found[0] == 4
