@@ -85,7 +85,9 @@ def test_a_rolling_upgrade_passes_and_nothing_more_is_allowed(least: Rig) -> Non
     load.assert_nothing_lost()
     assert least.current() == least.all_on("2.0")
     assert watch.least >= 2
-    assert any("puts nothing back by itself" in note for note in run.report["notes"]), "nobody said that there is no dead man's switch"
+    assert any("puts nothing back by itself" in note for note in run.report["notes"]), (
+        "nobody said that there is no dead man's switch"
+    )
     for host in ("lb1", "web1"):
         for command in (
             "sudo -n true",
