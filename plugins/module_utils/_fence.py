@@ -118,10 +118,12 @@ class _Fenced:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._driver, name)
-        if name not in _CHANGES or self._passed:
+        if name not in _CHANGES:
             return attribute
 
         def change(*arguments: Any) -> Any:
+            if self._passed:
+                return attribute(*arguments)
             with self._fence.passing():
                 return attribute(*arguments)
 

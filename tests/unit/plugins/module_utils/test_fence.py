@@ -17,6 +17,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base imp
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import LeaseHeld, LeaseLost
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger import BY_ROLLOUT, Ledger, RolloutEntry
 from ansible_collections.zerodrop.rollout.plugins.module_utils._ledger_operations import lease_acquire, lease_stop
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Pool
 from tests.unit.plugins.module_utils.test_pool_operations import FakeClock, FakeDriver, run
 
 LOOKS = {
@@ -75,6 +76,29 @@ def fenced(folder: str, number: int = 1, holder: str = "a", phase: str = "draini
 def test_every_method_of_a_driver_is_known_to_look_or_to_change() -> None:
     methods = {name for name, _method in inspect.getmembers(Driver, callable) if not name.startswith("_")}
     assert methods == LOOKS | set(_fence._CHANGES)
+
+
+def test_a_look_and_a_change_are_one_step_under_one_lock(driver: FakeDriver, folder: str) -> None:
+    """Beside other drains: from the last look on nobody else can change anything, and the lock is taken once."""
+    have(folder)
+    locked: list[bool] = []
+    plain = driver.read
+
+    def read(pool: str) -> Pool:
+        database = sqlite3.connect(Ledger("shop", folder).path, timeout=0, isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            locked.append(False)
+        except sqlite3.OperationalError:
+            locked.append(True)
+        finally:
+            database.close()
+        return plain(pool)
+
+    driver.read = read  # type: ignore[method-assign]
+    run("pool_drain", driver, members=["s1"], beside=True, floor=1, **fenced(folder))
+    assert locked.count(True) == 1
+    assert driver.calls.count(("hold_out", ("s1",))) == 1
 
 
 def test_what_is_done_is_in_the_ledger_before_it_is_done(driver: FakeDriver, folder: str) -> None:
