@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import BadInput, FloorBroken
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Counters, Pool
-from tests.unit.plugins.module_utils.test_pool_operations import (  # noqa: F401
+from tests.unit.plugins.module_utils.test_pool_operations import (  # noqa: F401  # pylint: disable=unused-import
     FakeClock,
     FakeDriver,
     clock,

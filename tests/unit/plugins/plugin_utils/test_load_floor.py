@@ -17,7 +17,13 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import Settings
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._shown import shown
 from tests.unit.plugins.plugin_utils.lines import LINES
-from tests.unit.plugins.plugin_utils.test_batch import BALANCERS, MEMBERS, FakeRemote, phases, record  # noqa: F401
+from tests.unit.plugins.plugin_utils.test_batch import (  # noqa: F401  # pylint: disable=unused-import
+    BALANCERS,
+    MEMBERS,
+    FakeRemote,
+    phases,
+    record,
+)
 
 TASKS = {"rollout_upgrade_tasks": "deploy.yml", **dict.fromkeys(("rollout_upgrade_method", "rollout_archive_src"), "")}
 TASKS["rollout_archive_checksum"] = ""
