@@ -38,6 +38,9 @@ _IMPORT_FROM_PACKAGE = re.compile(
 # What the interpreter is started with: read a counted block, run it; the rest of standard input is for the block.
 BOOT = "import sys,zlib;i=sys.stdin.buffer;exec(zlib.decompress(i.read(int(i.readline()))))"
 
+# Where a member's releases are kept, by the parameter that says so, and the module for them.
+_OF_MEMBERS = {"base": "_release", "package": "_package", "engine": "_container"}
+
 # Dozens of hosts are asked at once, and it takes tens of milliseconds to put a program together.
 _ONE_AT_A_TIME = threading.Lock()
 
@@ -101,13 +104,25 @@ def _sources_with(module: str) -> Mapping[str, str]:
     return {PACKAGE + name: source for name, source in found.items()}
 
 
-def opening(operation: str, driver: str = "") -> bytes:
+def opening(operation: str, params: Mapping[str, Any]) -> bytes:
     """What starts a program that can run this operation, and whatever it is sent later: two counted blocks.
 
-    The second has the modules that it is sure to need, compiled; with a ``driver`` those of that kind of balancer too.
+    The second has the modules that it is sure to need, compiled.
     """
     with _ONE_AT_A_TIME:
-        return _opening_with(OPERATIONS[operation]) + _compiled_with(OPERATIONS[operation], driver)
+        return _opening_with(OPERATIONS[operation]) + _compiled_with(_sure_to_need(operation, params))
+
+
+def _sure_to_need(operation: str, params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The operation's module, a balancer's driver, and what a member that is looked at will be upgraded with."""
+    names = ["_errors", "_operations", OPERATIONS[operation]]
+    driver = str(params.get("driver") or "")
+    if driver.isidentifier():
+        names += [f"_drivers.{path.stem}" for path in sorted(_UTILS.glob(f"_drivers/{driver}*.py"))]
+    if operation == "member_info":
+        names.append("_member_sockets")
+        names += [module for param, module in _OF_MEMBERS.items() if params.get(param)]
+    return tuple(names)
 
 
 def sources_alone(operation: str) -> bytes:
@@ -124,10 +139,9 @@ def _opening_with(module: str) -> bytes:
 
 
 @functools.cache
-def _compiled_with(module: str, driver: str) -> bytes:
+def _compiled_with(modules: tuple[str, ...]) -> bytes:
     found: dict[str, str] = {}
-    drivers = sorted(_UTILS.glob(f"_drivers/{driver}*.py")) if driver.isidentifier() else []
-    for name in ("_errors", "_operations", module, *(f"_drivers.{path.stem}" for path in drivers)):
+    for name in modules:
         _collect(name, found, at_once=True)
     compiled = {
         PACKAGE + name: compile(source, PACKAGE + name, "exec", dont_inherit=True, optimize=2)
@@ -176,7 +190,7 @@ def request(operation: str, params: Mapping[str, Any], check: bool, known: set[s
 
 def standard_input(operation: str, params: Mapping[str, Any], check: bool) -> bytes:
     """What an interpreter that was started with ``BOOT`` is to read for a single operation."""
-    return opening(operation) + request(operation, params, check, {operation})
+    return opening(operation, params) + request(operation, params, check, {operation})
 
 
 def answer(output: bytes | str) -> dict[str, Any]:

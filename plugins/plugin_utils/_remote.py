@@ -254,7 +254,7 @@ class Remote:
         command = build(
             connection.get_option("ssh_executable"), "ssh", host, self._program_command(connection, variables)
         )
-        return Session(command, call.operation, str(call.params.get("driver") or ""))
+        return Session(command, call.operation, call.params)
 
     @staticmethod
     def _program_command(connection: Any, variables: Mapping[str, Any]) -> str:

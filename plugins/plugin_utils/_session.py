@@ -23,11 +23,11 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
 class Session:
     """One such program; ``command`` runs it and connects it to standard input and output."""
 
-    def __init__(self, command: Sequence[str | bytes], operation: str, driver: str = "") -> None:
+    def __init__(self, command: Sequence[str | bytes], operation: str, params: Mapping[str, Any]) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as this; no pipe, since ssh's master may keep it
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said)
         self._known = {operation}
-        self._opening = _program.opening(operation, driver)
+        self._opening = _program.opening(operation, params)
         self.proven = False  # whether it has ever answered
 
     @property

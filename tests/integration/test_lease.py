@@ -236,7 +236,9 @@ class OverSsh:
         if call.host not in self._sessions:
             address = self._rig.lab.host(call.host).address
             command = ["ssh", *" ".join(SSH_OPTIONS).split(), "-i", str(self._rig.lab.key), f"root@{address}"]
-            self._sessions[call.host] = Session([*command, f'python3 -I -S -c "{_program.BOOT}"'], call.operation)
+            self._sessions[call.host] = Session(
+                [*command, f'python3 -I -S -c "{_program.BOOT}"'], call.operation, call.params
+            )
         try:
             data = self._sessions[call.host].ask(call.operation, call.params, False)
         except Unreachable as error:

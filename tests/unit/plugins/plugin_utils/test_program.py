@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zlib
@@ -31,7 +32,7 @@ def run(operation: str, params: dict[str, object], check: bool = False) -> bytes
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    made = Session(PYTHON, "health_probe")
+    made = Session(PYTHON, "health_probe", {})
     yield made
     made.close()
 
@@ -64,18 +65,32 @@ def test_a_program_of_sources_alone_runs() -> None:
     assert _program.answer(done.stdout)["result"]["healthy"] is False
 
 
-def test_what_a_balancer_is_sure_to_need_comes_compiled() -> None:
+@pytest.mark.parametrize(
+    ("operation", "params", "later"),
+    [
+        ("pool_read", {"driver": "haproxy"}, ["pool_read", "lease_acquire", "pool_drain", "pool_put_back"]),
+        ("member_info", {"base": "/opt/shop"}, ["member_info", "member_sockets", "release_switch", "member_gate"]),
+    ],
+)
+def test_what_a_host_is_sure_to_need_comes_compiled(
+    operation: str, params: dict[str, object], later: list[str]
+) -> None:
     """Nothing of the sources is compiled there; what would be says so in its answer."""
+    start, known = _program.opening(operation, params), {operation}
     without = "SOURCES = {name: 'raise AssertionError(__name__)' for name in SOURCES}\n"
-    start, rest = _program.opening("pool_read", "haproxy"), _program.request("pool_read", {}, False, {"pool_read"})
     length, _end, blocks = start.partition(b"\n")
     program = zlib.compress(
         zlib.decompress(blocks[: int(length)]).replace(b"\nMARK =", b"\n" + without.encode() + b"MARK =", 1)
     )
-    data = b"%d\n" % len(program) + program + blocks[int(length) :] + rest
+    requests = b""
+    for name in later:
+        line = json.loads(_program.request(name, {}, False, known))
+        line["sources"] = dict.fromkeys(line["sources"], "raise AssertionError(__name__)")
+        requests += json.dumps(line).encode() + b"\n"
+    data = b"%d\n" % len(program) + program + blocks[int(length) :] + requests
     done = subprocess.run(PYTHON, input=data, capture_output=True, check=True)
+    assert done.stdout.count(_program.MARK.encode()) == len(later)
     assert "AssertionError" not in done.stdout.decode() + done.stderr.decode()
-    assert _program.answer(done.stdout)["error"]["code"] != "error"
 
 
 def test_an_error_of_ours_comes_back_as_one() -> None:
@@ -100,14 +115,14 @@ def test_a_session_ends_with_its_input(session: Session) -> None:
 
 
 def test_a_session_that_is_left_ends_by_itself() -> None:
-    session = Session(PYTHON, "health_probe")
+    session = Session(PYTHON, "health_probe", {})
     session.ask("health_probe", NOWHERE, False)
     session.leave()
     assert session._process.wait(timeout=20) == 0
 
 
 def test_a_session_that_never_came_up_says_why() -> None:
-    session = Session(("sh", "-c", "echo no way in >&2; exit 255"), "health_probe")
+    session = Session(("sh", "-c", "echo no way in >&2; exit 255"), "health_probe", {})
     with pytest.raises(Unreachable, match="no way in"):
         session.ask("health_probe", NOWHERE, False)
     assert not session.proven
