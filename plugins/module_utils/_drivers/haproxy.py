@@ -69,6 +69,7 @@ _FEW = 8  # up to so many members are asked for one by one; the whole pool is ch
 _QUEUE_LIMIT = 10.0  # seconds for a queue to pass; clients that are tied to a member may fill it again for ever
 _FLUSHES_SINCE = (3, 0, 6)
 
+_AT_ONCE = 16  # changes that are made with one line; what is asked of a server is the same when it is asked twice
 _HANDLES = 32  # sessions that are asked for in one line
 
 _SERVERS_AND_BACKEND = 6  # the kinds of rows that `show stat` is asked for
@@ -580,7 +581,7 @@ class HAProxyDriver(Driver):
             if out is False:
                 # First: from here on no reload takes out a server that serves.
                 self._keep_lines(pool, names, False)
-            if not all(self._write(line) for line in plan):
+            if not self._write_all(plan):
                 continue
             after, _leaving = self._settled(lambda: self._snapshot(pool))
             if after.process.identity != before.process.identity:
@@ -600,6 +601,16 @@ class HAProxyDriver(Driver):
             "See who reloads it, then run this again.",
             pool=pool,
         )
+
+    def _write_all(self, commands: Sequence[str]) -> bool:
+        """Whether all of them were done; some at a time, and one by one where an answer says more than yes."""
+        for start in range(0, len(commands), _AT_ONCE):
+            some = commands[start : start + _AT_ONCE]
+            if len(some) > 1 and not self._socket.ask(*some).strip("\n"):
+                self.told.extend(some)
+            elif not all(self._write(command) for command in some):
+                return False
+        return True
 
     def _write(self, command: str) -> bool:
         """Whether it was done; False when a leaving worker said that it does not take it."""

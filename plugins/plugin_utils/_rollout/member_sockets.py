@@ -28,7 +28,9 @@ def first_look(fleet: Fleet, members: Sequence[MemberRecord]) -> dict[str, Call]
     if fleet.settings.busy_sockets == "ignore" or fleet.check:
         return {}
     return {
-        member.host: Call("member_sockets", {"port": member.port, "limit": 0}, 1.0) for member in members if member.port
+        member.host: Call("member_sockets", {"port": member.port, "limit": 0}, 1.0)
+        for member in members
+        if member.port and not fleet.remote.is_open(member.host)
     }
 
 

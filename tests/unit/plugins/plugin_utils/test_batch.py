@@ -43,6 +43,7 @@ class FakeRemote:
         self.busy: dict[str, dict[str, int]] = {}  # connections that a member still has, by balancer
         self.strangers: dict[str, dict[str, int]] = {}
         self.calls: list[tuple[str, Call]] = []
+        self.open: set[str] = set()  # hosts with a program that answers again and again
         self.identities: dict[str, list[str]] = {}  # of each balancer: before and after each operation in turn
         self.admin = {(balancer, name): "ready" for balancer in BALANCERS for name in MEMBERS}
 
@@ -51,6 +52,9 @@ class FakeRemote:
 
     def prepare(self, hosts: Iterable[str]) -> None:
         """There are no variables to read."""
+
+    def is_open(self, name: str) -> bool:
+        return name in self.open
 
     def _answer(self, host: str, call: Call) -> Reply:
         self.calls.append((host, call))
@@ -204,6 +208,14 @@ def test_members_are_asked_once_beside_the_drain_and_once_after_it(
     assert asked[2][1]["balancers"] == {f"lb{n}": {"addresses": [f"10.1.1.{n}"], "pooled": 2} for n in (1, 2)}
     assert 290 < asked[2][1]["limit"] <= 300
     assert at_port.notes == []
+
+
+def test_a_member_with_an_open_connection_is_asked_after_the_drain_alone(
+    settings: Settings, remote: FakeRemote, at_port: Record
+) -> None:
+    remote.open = {"web2"}
+    phases(settings, remote, at_port, "web1", "web2").drain()
+    assert remote.ran("member_sockets") == ["web1", "web1", "web2"]
 
 
 def test_busy_connections_undo_the_drain(settings: Settings, remote: FakeRemote, at_port: Record) -> None:
