@@ -301,8 +301,7 @@ def test_the_end_of_the_last_request_is_noticed_soon_and_cheaply(haproxy: HAProx
             ended = [one.ended for one in slow if one.wait() == "s1"]
             if ended:
                 late.append(noticed - max(ended))
-            settings = {"s1": {"admin": "ready", "weight": 1}}
-            operations.pool_put_back({**haproxy.params("shop"), "settings": settings}, False)
+            operations.pool_member({**haproxy.params("shop"), "members": ["s1"], "state": "ready"}, False)
     assert not load.failures
     print(f"noticed after: median {statistics.median(late):.3f} s, {min(late):.3f} to {max(late):.3f}")
     print(f"share of a core: median {statistics.median(shares):.3f}, {min(shares):.3f} to {max(shares):.3f}")

@@ -180,7 +180,9 @@ def rig(fleet: lab.Lab, registry: Registry, tmp_path: Path) -> Iterator[Rig]:
 
 def running(rig: Rig, registry: Registry) -> set[str]:
     """The digests that run, over all members."""
-    return set(rig.on_members(f"{registry.engine} ps --format '{{{{.Image}}}}' | sed 's/.*@//'").values())
+    ask = {"podman": "podman ps --format '{{.Image}}'"}
+    ask["docker"] = "docker ps -q | xargs docker inspect --format '{{.Config.Image}}'"
+    return set(rig.on_members(f"{ask[registry.engine]} | sed 's/.*@//'").values())
 
 
 def settings(registry: Registry, version: str, **more: Any) -> dict[str, Any]:

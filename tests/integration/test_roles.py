@@ -16,7 +16,7 @@ import pytest
 import lab
 
 from .conftest import FULL
-from .rig import Rig
+from .rig import Rig, wait_for
 from .test_member_sockets import from_the_balancer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300), FULL]
@@ -68,6 +68,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
         balancers=2,
         mixed=("haproxy-2.6", "nginx-1.30"),
         keepalive_min_timeout="2s",
+        check_timeout_s=5,
     )
     with lab.running(description, tmp_path_factory.mktemp("lab") / "roles") as up:
         yield up
@@ -127,7 +128,7 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
     assert run.rc != 0
     assert "would leave 1 of 3 members in service" in run.text, str(run)
     assert "Put back as it was on lb1" in run.text
-    assert rig.servers() == before
+    wait_for(lambda: rig.servers() == before)  # once HAProxy's own checks have passed
     by_hand = play(rig, ROLE.format("restore").replace("web1", "web2"), inner)
     assert by_hand.rc == 0, str(by_hand)
     assert rig.in_service() == set(rig.hosts)
@@ -140,7 +141,7 @@ def test_what_only_the_member_sees_holds_up_the_drain(rig: Rig) -> None:
         run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 1})
         assert run.rc != 0
         assert "still busy on web1 (1 from lb1)" in run.text, str(run)
-        assert rig.servers() == before
+        wait_for(lambda: rig.servers() == before)
         run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 20})
         assert run.rc == 0, str(run)
     assert rig.in_service() == {"web2", "web3"}
