@@ -136,7 +136,7 @@ class Load:
         for summary in self.summaries:
             for name in ("failed", "not_sent", *(() if forgiven else ("closed_idle",))):
                 if summary[name]:
-                    found.append(f"{name}: {summary[name]} of {summary['requests_total']}")
+                    found.append(f"{name}: {summary[name]} of {summary['requests_total']} at {summary['url']}")
             found += [json.dumps(each) for each in summary["failures"]]
             found += [] if forgiven else [json.dumps(each) for each in summary["idle_closes"]]
             if summary["websockets"]["cut"]:
@@ -352,6 +352,8 @@ class Rig:
                 settings = {
                     "url": f"http://{host.address}/",
                     "rate": rate / len(balancers),
+                    # Shared out as the rate is, so that none is left idle for longer than with one balancer.
+                    "keepalive_connections": max(4, 16 // len(balancers)),
                     "mix": dict(mix or MIX),
                     "slow_path": f"/slow/{slow:g}",
                     "websocket_hold": hold,
