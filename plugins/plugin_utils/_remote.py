@@ -119,8 +119,7 @@ class Remote:
 
     def is_open(self, name: str) -> bool:
         """Whether a program is there already that would answer the next call by this name."""
-        session = self._sessions.get(name)
-        return session is not None and session.alive
+        return any(session.alive for session in self._idle.get(name, ()))
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
         """Run each call, all at once; returns when the last has answered or is given up.
