@@ -389,7 +389,7 @@ def test_one_of_two_balancers_falls_silent(two_balancers: lab.Lab, tmp_path: Pat
 @pytest.mark.parametrize("moments", [range(1, 6), range(6, 11)], ids=["early", "late"])
 def test_killed_at_ten_moments_of_the_bake_it_goes_on_to_the_same_verdict(rig: Rig, moments: range) -> None:
     """A poll each second; the first twelve do not count, and the eleventh is the last after which it is killed."""
-    settings = {**SHORT, **rig.archive("2.0", error_share=0.3), "rollout_canary_warmup": 12}
+    settings = {**SHORT, **rig.archive("2.0", error_share=0.12), "rollout_canary_warmup": 12}
     settings.update(rollout_canary_min_duration=20, rollout_canary_max_duration=60)
     for moment in moments:
         rig.reset()

@@ -238,8 +238,10 @@ class Judge:
         """Which arm has no requests: from the beginning, or for a minute now."""
         if self.started is None:
             return "canary"
-        recent = [each for each in self.recent if each[0] > self.at - STILL] or self.recent[-1:]
-        spans = self.at - self.started >= STILL or len(recent) == len(self.recent)
+        # In a run that is short, a minute would be most of it.
+        still = min(STILL, max(3.0 * self.settings.interval, self.settings.max_duration / 4.0))
+        recent = [each for each in self.recent if each[0] > self.at - still] or self.recent[-1:]
+        spans = self.at - self.started >= still or len(recent) == len(self.recent)
         if spans and not any(each[1] for each in recent):
             return "canary"
         return "baseline" if spans and not any(each[2] for each in recent) else ""

@@ -227,3 +227,21 @@ def test_guards_make_no_evidence(rows: list[tuple[int, int, int, int]]) -> None:
     guarded = decide(made, warmup=0)["log_evidence"]["roll_back"]["combined"]
     plain = decide(made, guards=False)["log_evidence"]["roll_back"]["combined"]
     assert all(a <= max(b, 0.0) + 1e-9 for a, b in zip(guarded, plain, strict=True))
+
+
+def test_in_a_short_run_silence_is_seen_before_it_is_over() -> None:
+    """Counters that stand still for the last ten of twenty seconds: a minute of it would never come."""
+    made = [
+        {
+            "at": float(second),
+            "members": [
+                {"name": "canary", "arm": "canary", "requests": 25 * (second <= 10), "errors": 0},
+                {"name": "baseline", "arm": "baseline", "requests": 125 * (second <= 10), "errors": 0},
+            ],
+        }
+        for second in range(1, 23)
+    ]
+    short = {"interval": 1, "warmup": 2, "burst": 0, "min_requests": 50, "min_duration": 10, "max_duration": 20}
+    found = verdict({"polls": made, **short})
+    assert (found["decision"], found["rule"]) == ("inconclusive", "canary")
+    assert "0 requests" in found["sentence"]
