@@ -47,6 +47,7 @@ TELLING = {
     "test_a_reload_that_does_not_come_about_is_seen_and_undone",
     "test_a_slow_upload_in_an_older_worker_is_waited_for",
     "test_two_pools_at_once_do_not_trample_each_other",
+    "test_the_rate_is_what_clients_count",
 }
 # The same of links.
 TELLING_OF_LINKS = {
