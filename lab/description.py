@@ -24,7 +24,9 @@ class Description:
     haproxy: str = "2.6"  # the generation of HAProxy on the balancers
     nginx: str | None = None  # a generation of nginx instead of HAProxy
     mixed: tuple[str, ...] = ()  # kind and generation of each balancer, where they differ
-    member: str = "plain"  # what members have beside the service: "engine", "engine-5" and "docker" run containers, "rpm" has dnf, "database" speaks to PostgreSQL
+    # What members have beside the service: "engine", "engine-5" and "docker" run containers, "rpm" has dnf, "database"
+    # speaks to PostgreSQL.
+    member: str = "plain"
     database: bool = False  # a host db1 with PostgreSQL, which members know as db
     pool: str = "shop"
     subnet: str | None = None  # a /24; picked free when not given
