@@ -73,9 +73,13 @@ conformance: ## Every driver against real balancers, in every version
 	@scripts/setup python balancers
 	@pytest -q tests/conformance $(ARGS)
 
-.PHONY: docs
-docs: setup-python ## Write docs/conformance.md anew from the markers of the tests
+.PHONY: tables docs
+tables: setup-python ## Write docs/conformance.md anew from the markers of the tests
 	@python -m tests.conformance.table
+
+docs: setup-python ## The site of the documentation, in .build/docs/build/html; a warning is an error
+	@scripts/setup docs
+	@scripts/step docs scripts/docs
 
 integration: setup ## The collection on the hosts of the lab
 	@pytest -q tests/lab tests/integration $(ARGS)

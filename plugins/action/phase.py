@@ -24,6 +24,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import SLOTS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _grace, _keeper
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._controller_action import ControllerAction
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._hooks import BEFORE_ROLLOUT, POINTS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._inventory import hosts_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import GRACE_SECONDS, Remote
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
@@ -32,6 +33,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import (
     cancel,
     ending,
     foresight,
+    hooks,
     migrating,
     migration,
     overview,
@@ -53,15 +55,21 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.roll imp
     FORWARD,
     GATE,
     PUT_BACK,
+    UPGRADE,
     name_of,
     roll,
     run_phase,
+    stage,
     watch,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slot_phases import phases_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import plan_slots
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import find_role, find_tasks
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.users_upgrade import (
+    find_role,
+    find_tasks,
+    has_collection,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import (
     check_witness,
     end_witness,
@@ -99,11 +107,13 @@ class ActionModule(ControllerAction):
             "name": {"type": "str", "required": True, "choices": list(_PHASES)},
             "strategy": {"type": "str", "choices": list(STRATEGIES), "default": ROLLING},
             "step": {"type": "str", "choices": list(migration.STEPS)},
+            "point": {"type": "str", "choices": list(POINTS)},
         }
 
     def work(self, arguments: dict[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         self._strategy: str = arguments["strategy"]
         self._step = str(arguments["step"] or "")
+        self._point = str(arguments["point"] or "")
         self._vars = dict(variables)
         if self._vars.get("rollout_blue"):
             self._strategy = WITH_SLOTS.get(self._strategy, self._strategy)
@@ -140,11 +150,15 @@ class ActionModule(ControllerAction):
                 "slots": bool(record.slots and record.batches),
                 "migrate": migrating.rows(settings, record),
                 "canary": bool(record.canary),
+                "hooks": list(record.hooks),
+                "hooked": hooks.in_batches(record.hooks),
                 **self._as_hosts(record, FORWARD),
             }
+            waits = settings.ready_method and (BEFORE_ROLLOUT in record.hooks or bool(plan["hooked"]))
+            plan["later"] = bool(waits and record.batches)
             summary = foresight.text(record.plan) if record.plan else preflight.summary(record)
             first = migrating.to_run_before(settings, record)
-            if first or not settings.ready_method or not record.batches:
+            if first or waits or not settings.ready_method or not record.batches:
                 words = f"\n  first, on {record.migrate_on}: {', '.join(first)}" if first else ""
                 if not first and not record.batches:
                     plan["end"] = self._end_of(settings, remote, record, plan)
@@ -156,12 +170,22 @@ class ActionModule(ControllerAction):
         return self._rolled(record, changed, plan)
 
     def _roll_on(self) -> dict[str, Any]:
-        """Every batch of a ready method, where steps of a data migration came before."""
+        """Every batch of a ready method, where steps of a data migration or a hook came before.
+
+        With hooks between the phases only the release is brought to the members, and a play runs the batches.
+        """
         record, settings = self._open()
         plan = self._facts()
-        if not settings.ready_method or not record.batches or record.rolled:
+        if not settings.ready_method or not record.batches or record.rolled or record.stop is not None:
             return {"msg": ""}
         with self._lasting(GRACE_SECONDS) as remote, record.at_work():
+            if plan["hooked"]:
+                changed = stage(
+                    settings, remote, record, str(_kept(plan)["source"]), self._check, self._display.display
+                )
+                record.rolled = True
+                record.save()
+                return self._rolled(record, bool(changed), plan)
             changed = self._roll(settings, remote, record, str(_kept(plan)["source"]))
         return self._rolled(record, changed, plan)
 
@@ -323,6 +347,7 @@ class ActionModule(ControllerAction):
             return found
 
         tasks = self._step_tasks(settings)
+        found_hooks = hooks.find(settings, self._strategy, self._find_hook, has_collection)
         # The hosts take longer to answer than this does; it has to be over before anything forks.
         making = threading.Thread(target=switch.program)
         making.start()
@@ -337,12 +362,17 @@ class ActionModule(ControllerAction):
         elif record.batches or record.unended or migrating.rows(settings, record):
             record = self._begin(settings, remote, record, look)
         record.step_tasks = tasks
+        if not self._check and (record.batches or migrating.rows(settings, record)):
+            record.hooks, record.hooks_may_fail = found_hooks, list(settings.hooks_may_fail)
         return record, _settled(settings, record), source
 
     def _step_tasks(self, settings: Settings) -> dict[str, str]:
         """The tasks files of a migration's steps, found before anything is touched."""
         given = {step: getattr(settings, step).tasks for step in settings.steps}
         return {step: find_tasks(name, self._folders(), f"rollout_{step}") for step, name in given.items() if name}
+
+    def _find_hook(self, name: str, setting: str) -> str:
+        return find_tasks(name, self._folders(), setting)
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:
         """What is left of a rollout that never began, so that the report can tell."""
@@ -368,7 +398,7 @@ class ActionModule(ControllerAction):
         Each batch is its coordinator, then its members, for the user's own
         tasks; with a ready method there is nothing for a play to do.
         """
-        if record.method not in ("tasks", "role"):
+        if record.method not in ("tasks", "role") and not hooks.in_batches(record.hooks):
             return {"hosts": [], "serial": [1]}
         batches = record.batches if direction == FORWARD else record.back_batches
         rows: list[dict[str, Any]] = []
@@ -413,6 +443,14 @@ class ActionModule(ControllerAction):
     def _drain(self) -> dict[str, Any]:
         return self._batch_phase(DRAIN)
 
+    def _upgrade(self) -> dict[str, Any]:
+        """Of a ready method whose phases have hooks between them."""
+        return self._batch_phase(UPGRADE)
+
+    def _drained(self) -> dict[str, Any]:
+        """Who is to be upgraded, after the hooks."""
+        return self._batch_phase(lambda _phases: Outcome(""))
+
     def _upgraded(self) -> dict[str, Any]:
         coordinator = self._vars["ansible_play_batch"][0]
         hostvars = self._vars["hostvars"]
@@ -441,6 +479,46 @@ class ActionModule(ControllerAction):
             "plan": record.plan,
             "ansible_stats": {"data": stats, "per_host": False, "aggregate": True},
         }
+
+    # -- hooks ------------------------------------------------------------------
+
+    def _hook(self) -> dict[str, Any]:
+        """What the user's own tasks at a point are told, and which they are."""
+        record, _settings = self._open()
+        batch, hosts = self._batch_in_hand(record)
+        begins = self._point in ("before_verdict", "before_drain") and not batch.startswith(BACK)
+        over = begins and (record.stop is not None or bool(record.canary.get("end")))
+        return {
+            "msg": "",
+            "hooks": [] if over else record.hooks.get(self._point, []),
+            "facts": hooks.facts(record, self._point, batch, hosts),
+            "since": record.now(),
+        }
+
+    def _hooked(self) -> dict[str, Any]:
+        """What became of them, and what follows."""
+        record, settings = self._open()
+        failure = self._vars.get("__rollout_hook_failure") or {}
+        asked = self._vars.get("__rollout_hook") or {}
+        said = str(failure["msg"]) if failure.get("since") == asked.get("since", 0) and failure else ""
+        batch, hosts = self._batch_in_hand(record)
+        phases = None
+        if hosts:
+            part = Batch(tuple(hosts), back=batch.startswith(BACK))
+            phases = phases_of(settings, self._remote, record, part, self._check)
+        with record.at_work():
+            message, error = hooks.ended(record, self._point, said, phases)
+            record.save()
+        return {"msg": message} if error is None else {"msg": str(error), "failed": True, "code": error.code}
+
+    def _batch_in_hand(self, record: Record) -> tuple[str, list[str]]:
+        """Which batch the play works on, and its members; nothing outside of one."""
+        name = str(self._vars["ansible_play_batch"][0])
+        direction, _space, number = name.partition(" ")
+        batches = {FORWARD: record.batches, BACK: record.back_batches}.get(direction)
+        if not batches or " of " not in number:
+            return "", []
+        return name, list(batches[int(number.split(" ")[0]) - 1])
 
     # -- the steps of a data migration ------------------------------------------
 
@@ -682,9 +760,13 @@ _PHASES = {
     "end_step": ActionModule._end_step,
     "judge": ActionModule._judge,
     "drain": ActionModule._drain,
+    "drained": ActionModule._drained,
+    "upgrade": ActionModule._upgrade,
     "upgraded": ActionModule._upgraded,
     "gate": ActionModule._gate,
     "put_back": ActionModule._put_back,
+    "hook": ActionModule._hook,
+    "hooked": ActionModule._hooked,
     "flip": ActionModule._flip,
     "decide_back": ActionModule._decide_back,
     "report": ActionModule._report,

@@ -124,6 +124,12 @@ class UpgradeFailed(RolloutError):
     code = "upgrade_failed"
 
 
+class HookFailed(RolloutError):
+    """The user's own tasks at a point of the rollout failed."""
+
+    code = "hook_failed"
+
+
 class LeaseHeld(RolloutError):
     """Another run works on this service."""
 

@@ -15,7 +15,7 @@ import difflib
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -28,9 +28,22 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ba
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import BLUE, GREEN, Preview
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._calendar import Window, moment, time_zone
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._canary.steps import Step, steps
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._hooks import OF_A_BATCH, Hooks
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._plan import DEFAULT_FLOOR, Amount, Floor
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import NOT_RUN, RAN, STEPS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.repair import HALVES
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._values import (
+    boolean,
+    choice,
+    items,
+    named,
+    number,
+    optional,
+    required_text,
+    setting,
+    text,
+    whole,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._verdict.settings import VerdictSettings
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
@@ -49,91 +62,6 @@ CONTRACT = "contract"
 CANARY, PROMOTE = CANARIES = ("canary", "promote")
 LASTING = ("require", "accept", "never")
 METHODS = ("tasks", "role", "archive", "package", "container")
-
-Check = Callable[[Any, str], Any]
-
-
-def text(value: Any, name: str) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)  # -e rollout_version=2.0 stays text, but YAML makes a number of it
-    if not isinstance(value, str) or any(ord(char) < 32 or ord(char) == 127 for char in value):
-        raise BadInput(f"{name} must be one line of text, got {_names.shown(value)}.")
-    return value.strip()
-
-
-def required_text(value: Any, name: str) -> str:
-    result = text(value, name)
-    if not result:
-        raise BadInput(f"{name} is empty.")
-    return result
-
-
-def named(check: Callable[[object, str], str]) -> Check:
-    return lambda value, name: check(text(value, name), name)
-
-
-def optional(check: Check) -> Check:
-    return lambda value, name: "" if text(value, name) == "" else check(value, name)
-
-
-def number(minimum: float, maximum: float = float("inf")) -> Check:
-    def convert(value: Any, name: str) -> float:
-        try:
-            result = float(value) if not isinstance(value, bool) else float("nan")
-        except (TypeError, ValueError):
-            result = float("nan")
-        if not minimum <= result <= maximum or result == float("inf"):
-            top = f" and at most {maximum:g}" if maximum != float("inf") else ""
-            raise BadInput(f"{name} must be a number, at least {minimum:g}{top}, got {value!r}.")
-        return result
-
-    return convert
-
-
-def whole(minimum: int, maximum: int = 2**31) -> Check:
-    def convert(value: Any, name: str) -> int:
-        result = number(minimum, maximum)(value, name)
-        if result != int(result):
-            raise BadInput(f"{name} must be a whole number, got {value!r}.")
-        return int(result)
-
-    return convert
-
-
-def boolean(value: Any, name: str) -> bool:
-    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    result = value if isinstance(value, bool) else words.get(str(value).strip().lower())
-    if result is None:
-        raise BadInput(f"{name} must be true or false, got {value!r}.")
-    return result
-
-
-def choice(*allowed: str) -> Check:
-    def convert(value: Any, name: str) -> str:
-        result = text(value, name)
-        if result not in allowed:
-            raise BadInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-        return result
-
-    return convert
-
-
-def items(value: Any, name: str) -> list[Any]:
-    """A list, or text with a JSON list or with values set apart by commas."""
-    if isinstance(value, str):
-        stripped = value.strip()
-        if stripped.startswith("["):
-            try:
-                value = json.loads(stripped)
-            except ValueError as error:
-                raise BadInput(f"{name} is not a list: {error}.") from error
-        else:
-            value = [part.strip() for part in stripped.split(",") if part.strip()]
-    if not isinstance(value, (list, tuple)):
-        value = [value]
-    if not value:
-        raise BadInput(f"{name} is an empty list.")
-    return list(value)
 
 
 def statuses(value: Any, name: str) -> tuple[int, ...]:
@@ -219,8 +147,8 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
 def pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     """The pools that members are in, outermost first: what each has of its own, checked as the setting of that name."""
     result = []
-    for number, item in enumerate(items(value, name), 1):
-        where = f"{name} ({number})"
+    for place, item in enumerate(items(value, name), 1):
+        where = f"{name} ({place})"
         if not isinstance(item, Mapping):
             raise BadInput(f"{where} must be a mapping with balancers and pool, got {item!r}.")
         known = {each.name: each for each in fields(Settings) if each.name in PER_POOL}
@@ -273,15 +201,8 @@ def master_socket(value: Any, name: str) -> str:
     return "none" if value == "none" else optional(named(_names.absolute_path))(value, name)
 
 
-def setting(check: Check, default: Any = MISSING) -> Any:
-    metadata = {"check": check}
-    if default is MISSING:
-        return field(metadata=metadata)  # pylint: disable=invalid-field-call  # called in a dataclass below
-    return field(default=default, metadata=metadata)  # pylint: disable=invalid-field-call
-
-
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(Hooks):
     """Everything a user can set; the roles' ``meta/argument_specs.yml`` is the manual."""
 
     strategy: ClassVar[str] = ROLLING
@@ -454,6 +375,7 @@ class Settings:
 
     def _check_together(self) -> None:
         self._check_method()
+        self.check_hooks()
         if sum(map(bool, (self.health_version_key, self.health_version_header, self.health_version_in_text))) > 1:
             raise BadInput(
                 "Only one of rollout_health_version_key, rollout_health_version_header and "
@@ -461,6 +383,12 @@ class Settings:
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
+        between = [point for point in self.hooks if point in OF_A_BATCH]
+        if self.window and between:
+            raise BadInput(
+                f"rollout_window is set, and rollout_hook_{between[0]} is for batches, of which a window has none.",
+                "Leave one of them out.",
+            )
         if self.join_batches and self.window:
             raise BadInput(
                 "rollout_window is set, and so is rollout_join_batches, which is for batches.", "Leave one of them out."

@@ -16,6 +16,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 _NOT_OF_IT = (f"{PREFIX}plan_hash",)  # it is made of the others
+# Whoever has these may write to the team, or log in.
+_SECRETS = tuple(f"{PREFIX}notice_{each}" for each in ("webhook_url", "slack_url", "teams_url", "email_password"))
 _COMMANDS = (f"{PREFIX}canary_command", f"{PREFIX}preview_command")
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")  # up to the last one: a password may have it too
 _QUERY = re.compile(r"(?<=\?)[^#\s]+")
@@ -26,7 +28,7 @@ def shown(settings: Settings) -> dict[str, Any]:
     found = {PREFIX + each.name: getattr(settings, each.name) for each in fields(settings)}
     defaults = {PREFIX + each.name: each.default for each in fields(settings)}
     return {
-        name: _program(value) if name in _COMMANDS else plain(value)
+        name: "..." if name in _SECRETS else _program(value) if name in _COMMANDS else plain(value)
         for name, value in found.items()
         if value != defaults[name] and value not in ({}, ()) and name not in _NOT_OF_IT
     }

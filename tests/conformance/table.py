@@ -165,7 +165,7 @@ def page() -> str:
 
 HEAD = """# What was tried on real balancers
 
-<!-- Written by `make docs` from the markers of the tests; changes by hand are lost. -->
+<!-- Written by `make tables` from the markers of the tests; changes by hand are lost. -->
 
 {count} cases in which a deployment behind a balancer goes wrong easily, what must happen in each, and the tests that show it.
 Tests in `tests/conformance` run against real balancers, in each of the versions named (`make conformance`; a shorter part of

@@ -10,7 +10,7 @@ from tests.conformance.table import CASES, LATER, PAGE, page, shown
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text(encoding="utf-8") == page(), "run: make docs"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: make tables"
 
 
 def test_every_case_is_shown_or_said_to_come_later() -> None:

@@ -21,7 +21,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 # What a plan hangs on; each has its part of the hash, in this order.
 PARTS = ("what goes where", "batches", "releases", "members in service", "balancers", "settings")
 _DIGITS = 6
-# Where things are written, and who may be pushed aside, change no plan.
+# Where things are written, who is told, and who may be pushed aside, change no plan.
 _BESIDE = (
     "rollout_report_dir",
     "rollout_status_file",
@@ -29,6 +29,7 @@ _BESIDE = (
     "rollout_take_over",
     "rollout_plan_strategy",
 )
+_TELLING = ("rollout_notice_", "rollout_silence_")
 
 
 def hash_of(record: Record) -> str:
@@ -40,7 +41,11 @@ def hash_of(record: Record) -> str:
         {each.host: each.release for each in members},
         [{each.host: each.in_service_before for each in members}, record.others],
         [record.balancers, {each.host: [each.names, each.addresses] for each in members}],
-        {name: value for name, value in record.settings.items() if name not in _BESIDE},
+        {
+            name: value
+            for name, value in record.settings.items()
+            if name not in _BESIDE and not name.startswith(_TELLING)
+        },
     )
     return "-".join(hashlib.sha256(json.dumps(part, sort_keys=True).encode()).hexdigest()[:_DIGITS] for part in parts)
 

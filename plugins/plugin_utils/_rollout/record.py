@@ -188,6 +188,8 @@ class Record:
         default_factory=dict
     )  # of blue/green: which are live and idle, and what the flip came to
     canary: dict[str, Any] = field(default_factory=dict)  # its steps, and how far it is; empty for another strategy
+    hooks: dict[str, list[dict[str, str]]] = field(default_factory=dict)  # by point, what the playbook runs there
+    hooks_may_fail: list[str] = field(default_factory=list)  # the points at which a failure stops nothing
     path: str = ""
     keeper: int = 0  # the process that cancels the rollout when the playbook ends too early
 

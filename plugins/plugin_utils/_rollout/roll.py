@@ -49,18 +49,28 @@ def roll(
 
     Returns whether anything was changed.
     """
-    try:
-        staged = method_of(settings).stage(settings, remote, record, archive, check)
-    except RolloutError as error:
-        record.halt("preflight", error, [])  # no member was touched: it is still a refusal
+    staged = stage(settings, remote, record, archive, check, say)
+    if staged is None:
         return False
-    if staged:
-        say(f"{settings.version} staged on {', '.join(staged)}")
-    changed = _run(settings, remote, record, check, say, FORWARD) or bool(staged)
+    changed = _run(settings, remote, record, check, say, FORWARD) or staged
     if record.stop is not None or record.forgiven is not None:
         say(decide_back(settings, record))
         changed = _run(settings, remote, record, check, say, BACK) or changed
     return changed
+
+
+def stage(
+    settings: Settings, remote: Remote, record: Record, archive: str, check: bool, say: Callable[[str], None]
+) -> bool | None:
+    """Bring the release to the members; whether anything was changed, or None where it could not be: the rollout stops."""
+    try:
+        staged = method_of(settings).stage(settings, remote, record, archive, check)
+    except RolloutError as error:
+        record.halt("preflight", error, [])  # no member was touched: it is still a refusal
+        return None
+    if staged:
+        say(f"{settings.version} staged on {', '.join(staged)}")
+    return bool(staged)
 
 
 def _run(

@@ -30,6 +30,16 @@ def find_role(name: str, folders: Sequence[str], roles_path: Sequence[str]) -> s
     return _find(name, "rollout_upgrade_role", [*candidates, *folders], _is_role)
 
 
+def has_collection(name: str) -> bool:
+    """Whether a collection is installed."""
+    from ansible.utils.collection_loader._collection_finder import _get_collection_path
+
+    try:
+        return bool(_get_collection_path(name))
+    except ValueError:
+        return False
+
+
 def _is_role(path: str) -> bool:
     return os.path.isdir(os.path.join(path, "tasks"))
 
