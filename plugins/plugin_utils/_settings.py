@@ -383,10 +383,10 @@ class Settings(Hooks):
             )
         if self.look_requests and self.look_timeout < self.look_seconds:
             raise BadInput("rollout_look_timeout is shorter than rollout_look_seconds: no look could pass.")
-        between = [point for point in self.hooks if point in OF_A_BATCH]
-        if self.window and between:
+        hooks = [point for point in self.hooks if point in OF_A_BATCH]
+        if self.window and hooks:
             raise BadInput(
-                f"rollout_window is set, and rollout_hook_{between[0]} is for batches, of which a window has none.",
+                f"rollout_window is set, and rollout_hook_{hooks[0]} is for batches, of which a window has none.",
                 "Leave one of them out.",
             )
         if self.join_batches and self.window:

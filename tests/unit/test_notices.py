@@ -97,7 +97,7 @@ def serving(server: socketserver.BaseServer) -> Iterator[int]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield server.server_address[1]  # type: ignore[index]  # of TCP it is a pair
+        yield int(server.server_address[1])  # type: ignore[index]  # of TCP it is a pair
     finally:
         server.shutdown()
         server.server_close()
