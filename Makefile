@@ -19,7 +19,7 @@ export PYTHONPATH := $(COLLECTIONS):$(CURDIR)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH):/usr/sbin:/sbin
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills migrations canaries soak molecule test test-without-hosts test-on-hosts core-2.21 quick demo bench clean
+.PHONY: help setup setup-2.21 setup-python format lint ruff mypy yamllint ansible-lint sanity unit fuzz verdict conformance integration fleets methods kills faults migrations canaries soak molecule test test-without-hosts test-on-hosts core-2.21 quick demo bench clean
 
 help: ## This list
 	@sed -nE 's/^([a-z0-9.-]+):[^#]*## (.*)/  \1\t\2/p' Makefile | expand -t 18
@@ -94,6 +94,11 @@ methods: setup ## The ready upgrade methods, and the roles drain and restore: al
 kills: setup ## The controller dies and is told to end at many moments of a rollout, and docs/kills.md; ZERODROP_KILLS=12, TURN=240
 	@ZERODROP_KILLS=$(or $(ZERODROP_KILLS),12) ZERODROP_PASSED=.build/kills/passed ZERODROP_TURN=$(TURN) pytest -q tests/integration/test_kills.py tests/integration/test_interrupted.py tests/integration/test_lease.py tests/integration/test_switch.py tests/integration/test_cancel.py tests/integration/test_rollback.py $(ARGS)
 	@python -m tests.integration.kills
+
+faults: setup ## One thing goes wrong at every step of a rollout, and docs/faults.md; hours. ZERODROP_FAULTS=50, TURN=240
+	@ZERODROP_FAULTS=all pytest -q tests/integration/test_faults.py -k test_steps
+	@ZERODROP_FAULTS=$(or $(ZERODROP_FAULTS),all) ZERODROP_PASSED=.build/faults/passed ZERODROP_TURN=$(TURN) pytest -q tests/integration/test_faults.py $(ARGS)
+	@python -m tests.integration.fault_table
 
 migrations: setup ## Data migrations, also of a PostgreSQL under load, zones and budgets, on the hosts of the lab
 	@ZERODROP_MIGRATIONS=all pytest -q tests/integration/test_migrations.py tests/integration/test_database.py tests/integration/test_zones.py $(ARGS)
