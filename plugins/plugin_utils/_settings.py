@@ -89,6 +89,10 @@ def files(value: Any, name: str) -> tuple[str, ...]:
     return tuple(_names.absolute_path(text(item, name), name) for item in found)
 
 
+def host_names(value: Any, name: str) -> tuple[str, ...]:
+    return tuple(required_text(each, name) for each in items(value, name)) if value else ()
+
+
 def argv(value: Any, name: str) -> tuple[str, ...]:
     """A program and its arguments. One text with blanks in it would be for a shell, and there is none."""
     found = tuple(text(item, name) for item in items(value, name)) if value not in ([], "", None) else ()
@@ -317,6 +321,7 @@ class Settings(Hooks):
     lease_seconds: float = setting(number(2, 86400), 60.0)
     switch_after: float | None = setting(number(0, 86400), None)
     take_over: bool = setting(boolean, False)
+    balancers_removed: tuple[str, ...] = setting(host_names, ())
     status_file: str = setting(text, "")
     metrics_file: str = setting(text, "")
     report_dir: str = setting(required_text, "rollout-reports")

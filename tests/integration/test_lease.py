@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -84,6 +85,8 @@ def test_every_ledger_tells_of_the_rollout(three: Rig) -> None:
             ("succeeded", FIRST, "2.0")
         ]
         assert found["rollouts"][0]["sentence"] == run.report["sentence"]
+        took = json.loads(found["rollouts"][0]["seconds"])
+        assert {"drain", "upgrade", "gate", "put back", "total"} <= {name for name, value in took.items() if value > 0}
         assert {each["host"]: each["phase"] for each in found["members"]} == dict.fromkeys(three.hosts, "finished")
         assert found["held"] == []
 
@@ -300,6 +303,60 @@ class Impatience:
 
 
 # --- ledgers that cannot be used ---
+
+
+def part(rig: Rig, members: tuple[str, ...], balancers: tuple[str, ...]) -> Path:
+    """A part of the inventory, as a slice of a job has it."""
+    kept, group = [], ""
+    for line in rig.lab.inventory.read_text(encoding="utf-8").splitlines():
+        group = line.strip() if line.strip() in ("shop:", "lb:") else group
+        name = line.split(":")[0].strip()
+        if "ansible_host" not in line or name in (members if group == "shop:" else balancers):
+            kept.append(line)
+    path = rig.folder / f"part-{members[0]}.yml"
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    return path
+
+
+def test_slices_of_a_job_cannot_work_beside_each_other(three: Rig) -> None:
+    """With all balancers the lease decides between them; with a part of them each is refused."""
+    assert three.rollout(settings(three, rollout_batches=[2])).rc == 0
+    back = {**settings(three), **three.archive(FIRST)}
+    everywhere, slices = ("lb1", "lb2", "lb3"), [("web1", "web2"), ("web3", "web4")]
+    rigs = [beside(three, name) for name in ("a", "b")]
+    before = three.snapshot()
+
+    def run(balancers: tuple[tuple[str, ...], ...]) -> list[Run]:
+        with ThreadPoolExecutor(2) as pool:
+            work = [
+                (rig, part(rig, *each)) for rig, each in zip(rigs, zip(slices, balancers, strict=True), strict=True)
+            ]
+            return list(pool.map(lambda each: each[0].rollout(back, inventory=each[1]), work))
+
+    for each in run((("lb1", "lb3"), ("lb2",))):
+        assert each.rc != 0, str(each)
+        assert "among its balancers, and this run's rollout_balancers do not" in each.report["sentence"]
+    assert three.snapshot() == before
+    runs = run((everywhere, everywhere))
+    assert sorted(each.rc == 0 for each in runs) == [False, True], "\n".join(map(str, runs))
+    assert {each.report["stop"]["code"] for each in runs if each.rc} == {"lease_held"}
+    assert sorted(three.current().values()) == [FIRST, FIRST, "2.0", "2.0"]
+
+
+@ALL
+def test_it_is_taken_over_at_once_where_the_user_says_so(three: Rig) -> None:
+    with three.load(rate=60, mix=SLOW) as load:
+        with stopped_in_a_drain(three, "a", rollout_lease_seconds=300) as (_hanging, late):
+            run = beside(three, "b").rollout(settings(three), rollout_take_over=True)
+            assert run.rc == 0, str(run)
+            assert run.seconds < 120
+            done = ledger(three)
+        assert ledger(three) == done
+    assert late[0].report["stop"]["code"] == "lease_lost", late[0].report["sentence"]
+    (said,) = [each["message"] for each in done["events"] if "took over the lease" in each["message"]]
+    assert "that of root on" in said, said
+    assert three.current() == three.all_on("2.0")
+    load.assert_nothing_lost()
 
 
 def _in(rig: Rig, host: str, *command: str) -> None:

@@ -107,6 +107,10 @@ def test_what_is_safe_is_put_back_and_the_rest_is_named(rig: Rig) -> None:
     found = run.ask("pool_read", POOL)
     assert set(found["held_out"]) == {"web2"}
     assert "web2 stays out" in found["ledger"]["switched"]
+    # The next run begins by saying so.
+    looked = rig.rollout(rig.archive("2.0"), options=["--check"])
+    assert "lb1 by itself: " in looked.text, str(looked)
+    assert looked.text.index("web1 was put back into shop") < looked.text.index("PLAY RECAP")
 
 
 @ALL

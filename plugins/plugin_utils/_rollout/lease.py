@@ -244,6 +244,7 @@ def begin(fleet: Fleet) -> None:
             "floor": record.floor,
             "upgrade": record.upgrade,
             "pool": record.pool,
+            "balancers": sorted({place.host for place in record.places.values()}),
             "counters": record.counters,
             "override": record.override,
         },

@@ -63,6 +63,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     check_resume,
     done_before,
     read_ledgers,
+    refuse_other_balancers,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch import no_switch
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.window import plan_window
@@ -113,6 +114,7 @@ def preflight(
     pools = pools_of(settings, seen, replies)
     held_out = {name: replies[name].result["held_out"] for name in seen}
     earlier = read_ledgers({name: replies[name].result["ledger"] for name in seen})
+    refuse_other_balancers(earlier, (place.host for place in places.values()), settings.balancers_removed)
     check_resume(earlier, settings.strategy, settings.version)
     done = done_before(earlier, settings.strategy, upgrade)
     infos = _infos({name: replies[name] for name in hosts}, isinstance(settings, Recovery))

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class Earlier:
     unfinished: frozenset[str] = frozenset()  # members that were left by halves, by whatever run
     by_halves: frozenset[str] = frozenset()  # those of them whose release may have been touched
     finished: frozenset[str] = frozenset()  # members that the interrupted rollout is done with
+    balancers: frozenset[str] = frozenset()  # all that the last rollout knew
 
     @property
     def touched(self) -> bool:
@@ -52,9 +53,32 @@ def read_ledgers(ledgers: Mapping[str, Mapping[str, Any] | None]) -> Earlier:
     }
     active = any(each["lease"]["left"] > 0 for each in there)
     by_halves = {entry["host"] for entry in members if not PHASES.get(entry["phase"], False)}
+    last = newest[0]["interrupted"] or newest[0].get("last") or {}
     return Earlier(
-        number, active, interrupted, frozenset(unfinished), frozenset(by_halves), frozenset(finished - unfinished)
+        number,
+        active,
+        interrupted,
+        frozenset(unfinished),
+        frozenset(by_halves),
+        frozenset(finished - unfinished),
+        frozenset((last.get("plan") or {}).get("balancers") or ()),
     )
+
+
+def refuse_other_balancers(earlier: Earlier, balancers: Iterable[str], removed: Iterable[str]) -> None:
+    """Raise ``Refused`` where the last rollout knew balancers that this run does not: on them another run might have the lease.
+
+    Each slice of a job has a part of the inventory, and nothing tells it so.
+    """
+    missing = sorted(earlier.balancers - set(balancers) - set(removed))
+    if missing:
+        names = ", ".join(missing)
+        raise Refused(
+            f"The last rollout had {names} among its balancers, and this run's rollout_balancers do not: on such a part of "
+            "them two runs could work at once.",
+            "Is this a slice of a job? Then run it as one job. Where they are gone for good, or have another name now, say so "
+            f"once: rollout_balancers_removed={','.join(missing)}.",
+        )
 
 
 def check_resume(earlier: Earlier, strategy: str, version: str) -> None:

@@ -33,7 +33,11 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
     Record,
     new_id,
 )
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import Earlier, read_ledgers
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume import (
+    Earlier,
+    read_ledgers,
+    refuse_other_balancers,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     FLIP_BACK,
     BlueGreen,
@@ -80,6 +84,7 @@ def plan_slots(
     places = {name: Place(name, 0) for name in balancers}
     seen = _look(settings, hosts, places, hostvars, remote, check)
     earlier = read_ledgers(seen.ledgers)
+    refuse_other_balancers(earlier, balancers, settings.balancers_removed)
     live, repair = which_is_live(settings, seen.routes, earlier)
     idle = GREEN if live == BLUE else BLUE
     names = {slot: find_members(hosts[slot], hostvars, seen.pools[slot]) for slot in SLOTS}

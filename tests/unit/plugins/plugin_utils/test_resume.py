@@ -22,6 +22,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     check_resume,
     done_before,
     read_ledgers,
+    refuse_other_balancers,
 )
 
 
@@ -32,11 +33,12 @@ def ledger(number: int = 1, ended: bool = False, left: float = 0.0, **phases: st
         "owner": "kim on desk",
         "to_version": "2.0",
         "started": 0.0,
-        "plan": {"upgrade": "x.yml"},
+        "plan": {"upgrade": "x.yml", "balancers": ["lb1", "lb2"]},
     }
     return {
         "lease": {"number": number, "left": left},
         "interrupted": None if ended else rollout,
+        "last": rollout,
         "members": {host: {"host": host, "phase": phase, "rollout": f"r{number}"} for host, phase in phases.items()},
     }
 
@@ -146,3 +148,20 @@ def test_a_maintenance_that_goes_on_leaves_what_is_done_and_well(found: list[Can
     plan = plan_maintenance(candidates, [Amount(1, False)], Amount(0, False))
     assert set(plan.finished) == {each.name for each in candidates if each.done and not each.needs_repair}
     assert {host for batch in plan.batches for host in batch} | set(plan.finished) == {each.name for each in candidates}
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_part_of_the_balancers_is_refused(ended: bool) -> None:
+    """As in a slice of a job, beside which another one would have the lease on the others."""
+    earlier = read_ledgers({"lb1": ledger(ended=ended)})
+    with pytest.raises(Refused, match="had lb2 among its balancers") as refusal:
+        refuse_other_balancers(earlier, ["lb1"], [])
+    assert "rollout_balancers_removed=lb2" in refusal.value.hint
+
+
+@pytest.mark.parametrize(
+    ("balancers", "removed"), [(["lb1", "lb2"], []), (["lb1"], ["lb2"]), (["lb1", "lb2", "lb3"], ["lb9"])]
+)
+def test_all_of_them_and_what_was_said_to_be_gone_are_not(balancers: list[str], removed: list[str]) -> None:
+    refuse_other_balancers(read_ledgers({"lb1": ledger()}), balancers, removed)
+    refuse_other_balancers(read_ledgers({"lb1": None}), balancers, removed)

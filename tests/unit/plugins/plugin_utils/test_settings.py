@@ -96,6 +96,7 @@ def test_text_from_a_survey_is_as_good_as_yaml(name: str, value: Any, attribute:
         ("rollout_warm_up_concurrency", 65),
         ("rollout_warm_up_timeout", "long"),
         ("rollout_dead_balancer", "ignore"),
+        ("rollout_balancers_removed", [3, ""]),
         ("rollout_lasting", "maybe"),
         ("rollout_pool", "shop;disable"),
         ("rollout_pool", "shop web1"),
