@@ -344,7 +344,7 @@ def test_slices_of_a_job_cannot_work_beside_each_other(three: Rig) -> None:
 
 
 @ALL
-def test_it_is_taken_over_at_once_where_the_user_says_so(three: Rig) -> None:
+def test_it_is_taken_over_where_the_user_says_so(three: Rig) -> None:
     with three.load(rate=60, mix=SLOW) as load:
         with stopped_in_a_drain(three, "a", rollout_lease_seconds=300) as (_hanging, late):
             run = beside(three, "b").rollout(settings(three), rollout_take_over=True)
