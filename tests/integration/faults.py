@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -108,7 +109,9 @@ class Fault:
     names: str = ""  # what a run that stops must name: "balancer" or "member"
     kinds: tuple[str, ...] = ("haproxy", "nginx")
     theirs: Callable[[Rig, str, str], bool] = lambda _rig, _member, _other: True  # what others did is still so
-    loses: bool = False  # the member itself is gone meanwhile
+    takes: str = ""  # whose service it takes away by itself: "member" or "other"
+    prepare: Happening = _nothing  # before the run
+    clear: Happening = _nothing  # when all is over
     release: Mapping[str, Any] | None = None  # how the new release misbehaves; then there is no moment
 
 
@@ -160,14 +163,36 @@ def _move(path: str, back: bool = False) -> Happening:
     return move
 
 
-def _fill(rig: Rig, _member: str, _other: str) -> None:
-    """No byte more fits beside the ledger: its file system becomes read-only, as one with errors does."""
-    _exec(rig, BALANCER, "mount", "--bind", "/var/lib/zerodrop", "/var/lib/zerodrop")
-    _exec(rig, BALANCER, "mount", "-o", "remount,ro,bind", "/var/lib/zerodrop")
+_STATE = "/var/lib/zerodrop"  # where balancers have their ledgers, and members the record of their release
 
 
-def _empty(rig: Rig, _member: str, _other: str) -> None:
-    _exec(rig, BALANCER, "umount", "-l", "/var/lib/zerodrop")
+def _among_mounts(rig: Rig, host: str, *command: str) -> None:
+    """A command of this machine's; hosts may not mount by themselves."""
+    pid = rig.root(host).parent.name
+    subprocess.run(["nsenter", "-m", "-t", pid, *command], check=True, capture_output=True)
+
+
+def _disk(who: str, what: str) -> Happening:
+    """A small disk of its own for what a rollout keeps on a host: give it, fill it, empty it, take it away."""
+
+    def act(rig: Rig, member: str, _other: str) -> None:
+        host = member if who == "member" else BALANCER
+        folder = rig.root(host) / _STATE.lstrip("/")
+        if what == "give":
+            folder.mkdir(exist_ok=True)
+            _among_mounts(rig, host, "mount", "-t", "tmpfs", "-o", "size=4m", "none", _STATE)
+        elif what == "take":
+            _among_mounts(rig, host, "umount", "-l", _STATE)
+        elif what == "read-only":
+            _among_mounts(rig, host, "mount", "-o", "remount,ro", _STATE)
+        elif what == "writable":
+            _among_mounts(rig, host, "mount", "-o", "remount,rw", _STATE)
+        elif what == "fill":
+            _exec(rig, host, "sh", "-c", f"cat /dev/zero > {_STATE}/filling 2>/dev/null || true")
+        else:
+            (folder / "filling").unlink(missing_ok=True)
+
+    return act
 
 
 def _reboot(rig: Rig, member: str, _other: str) -> None:
@@ -192,7 +217,7 @@ FAULTS = [
     Fault("balancer to controller cut, one way", _cut(BALANCER, "out"), names="balancer"),
     Fault("controller to all balancers cut", _cut("all"), names="balancer"),
     Fault("controller to member cut", _cut("member"), names="member"),
-    Fault("balancer to member cut", _cut_from_balancer, cuts=True, loses=True),
+    Fault("balancer to member cut", _cut_from_balancer, cuts=True, takes="member"),
     Fault("SSH of the member gone", lambda rig, member, _other: rig.lose(member), names="member"),
     Fault("balancer reloaded", _of_balancer("reload")),
     Fault("balancer restarted", _of_balancer("restart"), cuts=True),
@@ -204,14 +229,25 @@ FAULTS = [
         kinds=("haproxy",),
         names="balancer",
     ),
-    Fault("balancer's ledger read-only", _fill, _empty, names="balancer"),
-    Fault("member rebooted", _reboot, cuts=True, loses=True),
+    *(
+        Fault(
+            f"{who}'s disk {words}",
+            _disk(who, strike),
+            _disk(who, mend),
+            names=who,
+            prepare=_disk(who, "give"),
+            clear=_disk(who, "take"),
+        )
+        for who in ("balancer", "member")
+        for words, strike, mend in (("full", "fill", "empty"), ("read-only", "read-only", "writable"))
+    ),
+    Fault("member rebooted", _reboot, cuts=True, takes="member"),
     Fault(
         "member killed",
         lambda rig, member, _other: rig.lab.kill(member),
         lambda rig, member, _other: rig.lab.start(member),
         cuts=True,
-        loses=True,
+        takes="member",
         names="member",
     ),
     Fault(
@@ -226,6 +262,7 @@ FAULTS = [
         _by_hand("state ready"),
         kinds=("haproxy",),
         theirs=_is("DRAIN"),
+        takes="other",
     ),
     Fault(
         "somebody weighs another member",

@@ -125,6 +125,7 @@ def settings_of(rig: Rig, kind: str, **switches: Any) -> dict[str, Any]:
         "rollout_batches": [2],
         "rollout_health_timeout": 6,
         "rollout_lease_seconds": 8,
+        "rollout_floor_wait": 5,
         "rollout_floor": "50%",
         **KINDS[kind].settings,
     }
@@ -203,6 +204,7 @@ def test_one_thing_goes_wrong(
     began = time.monotonic()
     back: float | None = None
     mended = False
+    fault.prepare(rig, member, other)
     try:
         with rig.watch() as watch, rig.load(rate=100, slow=1.0) as load:
             if step is None:
@@ -231,8 +233,9 @@ def test_one_thing_goes_wrong(
         if step is not None and not mended:
             fault.mend(rig, member, other)
         rig.heal()
+        fault.clear(rig, member, other)
     failed, cut = failures(load, began, struck[0] if fault.cuts else None, until)
-    least = least_but_for(watch, {member} if fault.loses else set())
+    least = least_but_for(watch, {{"member": member, "other": other}[fault.takes]} if fault.takes else set())
     fault_table.write(
         "".join(each if each.isalnum() else "-" for each in request.node.callspec.id),
         fault_table.Row(
@@ -249,7 +252,7 @@ def test_one_thing_goes_wrong(
         ),
     )
     assert not failed, f"{failed} failed: {load.problems()}\n{run}"
-    assert load.total("closed_idle") <= IDLE_A_RELOAD * reloads + cut
+    assert fault.cuts or load.total("closed_idle") <= IDLE_A_RELOAD * reloads
     assert load.posts is not None
     assert not load.posts.executed_twice
     assert least >= HOSTS // 2
