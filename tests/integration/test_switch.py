@@ -177,6 +177,7 @@ def test_without_systemd_it_is_said_and_the_rest_works(rig: Rig, path: str, why:
             with rig.when(rig.member_is("web1", "upgraded"), lambda: kill(rig)) as struck:
                 dead = rig.rollout(settings)
             assert struck
+            assert "lb1 puts nothing back by itself" in dead.text, str(dead)
             warned = dead.text.index("lb1 puts nothing back by itself if this run dies, since")
             assert why in dead.text[warned:]
             assert warned < dead.text.index("batch 1 of 3")
