@@ -89,7 +89,7 @@ def page(rows: Sequence[Row]) -> str:
 
 HEAD = """# Controllers that died, moment by moment
 
-Written by `make kills`, which takes the better part of an hour: a rolling upgrade of six members, two at a time, \
+Written by `make kills`, which takes the better part of an hour, or turns of some minutes (`TURN=240`): a rolling upgrade of six members, two at a time, \
 under 150 requests a second of every kind, on the hosts of the lab. The controller comes to its end at generated \
 moments, in every phase in turn:
 
