@@ -24,11 +24,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 COLLECTIONS = ROOT / ".build" / "collections"
-# Where PyPI's `ansible` has put community.general: `make bench` and `make awx` install it.
+# Where PyPI's `ansible` has put community.general: `make bench` installs it.
 OTHERS = next((ROOT / ".cache" / "bench-venv" / "lib").glob("python3*/site-packages"), Path("/nonexistent"))
 GENERAL = pytest.mark.skipif(
     not (OTHERS / "ansible_collections" / "community" / "general").exists(),
-    reason="community.general is not here: make awx installs it",
+    reason="community.general is not here: make bench installs it",
 )
 TEXT = "shop: 1.0 to 2.0 <done> & dusted, \u00fcber alles: {{ 7 * 7 }}"
 HOOK = {"text": TEXT, "service": "shop", "members": ["web1", "web2"], "addresses": {"web1": ["10.0.0.1"]}}
