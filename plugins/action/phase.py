@@ -90,6 +90,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     Promotion,
     Rollback,
     Settings,
+    SlotContract,
     SlotOverview,
 )
 
@@ -540,6 +541,7 @@ class ActionModule(ControllerAction):
             "release": found.to_versions[-1] if found else "",
             "previous": (found.from_version if found else None) or "",
             "since": record.now(),
+            "timeout": settings.step_timeout,
         }
         if begun.error is not None:
             result.update(failed=True, code=begun.error.code)
@@ -724,6 +726,8 @@ def _settled(settings: Settings, record: Record) -> Settings:
     if isinstance(settings, FlipBack):
         settings = settings.to(record.to_version)
     if isinstance(settings, BlueGreen) and record.slots:
+        if isinstance(settings, SlotContract):
+            settings = settings.to(record.to_version)
         return settings.for_slot(record.slots["idle"])
     return settings.to(record.to_version) if isinstance(settings, (Contract, Promotion, Rollback)) else settings
 

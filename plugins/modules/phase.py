@@ -50,9 +50,10 @@ options:
       - V(canary) brings C(rollout_version) to a part of the members first, and judges it there.
       - V(promote) goes on with a canary.
       - V(blue_green) brings the slot that is not live to C(rollout_version), and the traffic to it.
-      - V(flip_back) is V(rollback), and V(recover_slots) is V(recover), of a service with slots.
+      - V(contract) is the second half of a data migration, as a run of its own.
+      - V(flip_back) is V(rollback), V(recover_slots) is V(recover), and V(contract_slots) is V(contract), of a service with slots.
     type: str
-    choices: [rolling, maintain, rollback, recover, blue_green, flip_back, recover_slots, canary, promote]
+    choices: [rolling, maintain, rollback, recover, contract, blue_green, flip_back, recover_slots, contract_slots, canary, promote]
     default: rolling
 attributes:
   check_mode:
@@ -144,9 +145,11 @@ def main() -> None:
                     "maintain",
                     "rollback",
                     "recover",
+                    "contract",
                     "blue_green",
                     "flip_back",
                     "recover_slots",
+                    "contract_slots",
                     "canary",
                     "promote",
                 ],

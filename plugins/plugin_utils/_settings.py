@@ -56,7 +56,7 @@ PER_POOL = (
 )
 # What each slot of blue/green may have of its own.
 PER_SLOT = ("health_url", "archive_base", "archive_unit", "package_unit", "container_unit")
-BLUE_GREEN, FLIP_BACK, RECOVER_SLOTS = "blue_green", "flip_back", "recover_slots"
+BLUE_GREEN, FLIP_BACK, RECOVER_SLOTS, CONTRACT_SLOTS = "blue_green", "flip_back", "recover_slots", "contract_slots"
 ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
 CONTRACT = "contract"
 CANARY, PROMOTE = CANARIES = ("canary", "promote")
@@ -316,6 +316,7 @@ class Settings(Hooks):
     expand_undo: Work = setting(Work.parse, Work())
     sync_back: Work = setting(Work.parse, Work())
     settle: tuple[str, str] | None = setting(settlement, None)
+    step_timeout: int = setting(whole(0, 7 * 86400), 3600)
 
     on_failure: str = setting(choice("rollback", "freeze"), "rollback")
     lease_seconds: float = setting(number(2, 86400), 60.0)
@@ -753,11 +754,16 @@ class BlueGreen(Settings):
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         settings = super().from_vars(variables)
+        own = {BLUE: settings.blue_settings or {}, GREEN: settings.green_settings or {}}
+        # What one slot has of its own the other has from the settings of both: each can be told from any of the two.
+        base = {name: getattr(settings, name) for slot in own.values() for name in slot}
         return replace(
             settings,
             pool=settings.pool or settings.service,
             blue_pool=settings.pool_in(BLUE),
             green_pool=settings.pool_in(GREEN),
+            blue_settings={**base, **own[BLUE]},
+            green_settings={**base, **own[GREEN]},
         )
 
     def _check_together(self) -> None:
@@ -767,11 +773,6 @@ class BlueGreen(Settings):
         if self.preview_command and not self.preview:
             raise BadInput(
                 "rollout_preview_command is set, and rollout_preview does not say how the idle slot is reached."
-            )
-        if self.steps and self.strategy == BLUE_GREEN:
-            raise BadInput(
-                f"rollout_{min(self.steps)} is set, and blue/green runs no step of a data migration yet.",
-                "Run the migration with the playbook zerodrop.rollout.rolling, or leave it out.",
             )
         if self.dead_balancer == "skip":
             raise BadInput(
@@ -830,6 +831,29 @@ class SlotRecovery(BlueGreen):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SlotContract(BlueGreen):
+    """The same for the second half of a data migration, as a run of its own, on the slot that is live."""
+
+    strategy: ClassVar[str] = CONTRACT_SLOTS
+
+    version: str = setting(optional(named(_names.version)), "")
+
+    @classmethod
+    def from_vars(cls, variables: Mapping[str, Any]) -> Self:
+        settings = super().from_vars(variables)
+        if not settings.contract:
+            raise BadInput("rollout_contract is not set: there is nothing to run.")
+        return replace(settings, preview_command=(), container_digest="", retire="keep")
+
+    def to(self, release: str) -> SlotContract:
+        """When it is known which version serves."""
+        return replace(self, version=release)
+
+    def _check_method(self) -> None:
+        _needs_what_is_there(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class SlotOverview(BlueGreen):
     """The same for who only looks."""
 
@@ -843,11 +867,14 @@ class SlotOverview(BlueGreen):
         return self.upgrade_method or "tasks"
 
 
-_LISTED = (Settings, Maintenance, Rollback, Recovery, BlueGreen, FlipBack, SlotRecovery, Contract, Canary, Promotion)
+_LISTED = (
+    *(Settings, Maintenance, Rollback, Recovery, Contract, Canary, Promotion),
+    *(BlueGreen, FlipBack, SlotRecovery, SlotContract),
+)
 STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in _LISTED}
 
 # The same playbook, where the service has slots.
-WITH_SLOTS: Mapping[str, str] = {ROLLBACK: FLIP_BACK, RECOVER: RECOVER_SLOTS}
+WITH_SLOTS: Mapping[str, str] = {ROLLBACK: FLIP_BACK, RECOVER: RECOVER_SLOTS, CONTRACT: CONTRACT_SLOTS}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
 HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_zone", "rollout_release", "rollout_previous_release")

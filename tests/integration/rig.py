@@ -313,13 +313,17 @@ class Rig:
 
     def begun(self) -> bool:
         """Whether the run that was started last has a record."""
-        return bool(self._reports and any(self._reports.glob("*/record.json")))
+        return any(self.records())
+
+    def records(self) -> list[Path]:
+        """Of the run that was started last."""
+        return list(self._reports.glob("*/record.json")) if self._reports else []
 
     def member_is(self, host: str, *states: str, out: bool = True) -> Callable[[], bool]:
         """A look whether the run's own record has a member in one of these states, while it is out of service."""
 
         def look() -> bool:
-            for path in self._reports.glob("*/record.json") if self._reports else ():
+            for path in self.records():
                 try:
                     member = json.loads(path.read_text(encoding="utf-8"))["members"][host]
                 except (OSError, ValueError):

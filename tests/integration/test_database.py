@@ -21,6 +21,8 @@ import lab
 
 from .conftest import PATIENT
 from .rig import FIRST, ROOT, Rig
+from .slots import Slots, description
+from .test_canary import SHORT
 
 pytestmark = [
     pytest.mark.lab,
@@ -105,15 +107,37 @@ def with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]
         yield up
 
 
+@pytest.fixture(scope="module")
+def slots_with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
+    """The same, in two slots."""
+    own = {"member": "database", "database": True, "switches": lab.Switches(customers="name")}
+    with lab.running(description(prefix=f"d{os.getpid()}-s", **own), tmp_path_factory.mktemp("lab") / "slots") as up:
+        yield up
+
+
+@pytest.fixture
+def slots(slots_with_database: lab.Lab, tmp_path: Path) -> Iterator[Slots]:
+    found = Slots(Rig(slots_with_database, tmp_path))
+    found.reset()
+    fresh(found.rig)
+    yield found
+    found.rig.heal()
+
+
 @pytest.fixture
 def rig(with_database: lab.Lab, tmp_path: Path) -> Iterator[Rig]:
     found = Rig(with_database, tmp_path)
     found.reset()
+    fresh(found)
+    yield found
+    found.heal()
+
+
+def fresh(found: Rig) -> None:
+    """A database without customers, as the first version wants it."""
     found.lab.exec("db1", ["dropdb", "-U", "postgres", "-h", "127.0.0.1", "--if-exists", "-f", "shop"])
     found.lab.exec("db1", ["createdb", "-U", "postgres", "-h", "127.0.0.1", "shop"])
     sql(found, "CREATE TABLE customers (id text PRIMARY KEY, name text NOT NULL)")
-    yield found
-    found.heal()
 
 
 def psql(text: str) -> list[str]:
@@ -205,3 +229,44 @@ def test_what_fails_leaves_the_old_version_serving(rig: Rig) -> None:
     assert rig.current() == rig.all_on(FIRST)
     assert customers.versions == {FIRST}
     assert_nothing_lost(rig, customers, "name")
+
+
+def test_a_column_is_renamed_in_a_canary(rig: Rig) -> None:
+    settings, release = steps(rig), rig.archive("2.0", customers="full_name")
+    customers = Customers(rig.lab.balancers[0].address)
+    with customers.at_work():
+        run = rig.rollout(SHORT, settings, release, rollout_contract_after=0, playbook="canary")
+        assert run.rc == 0, str(run)
+    assert [event["phase"] for event in run.report["events"]][:2] == ["expand", "compat"]
+    assert columns(rig) == {"id", "full_name"}
+    assert customers.versions == {FIRST, "2.0"}
+    assert_nothing_lost(rig, customers, "full_name")
+
+
+def test_a_column_is_renamed_in_blue_green(slots: Slots) -> None:
+    """There and back with the old slot warm, which holds the contract up; then there for good."""
+    rig = slots.rig
+    settings, release = steps(rig), rig.archive("2.0", customers="full_name")
+    customers = Customers(rig.lab.balancers[0].address)
+    with customers.at_work():
+        run = slots.run("blue_green", settings, release)
+        assert run.rc == 0, str(run)
+        assert columns(rig) == {"id", "name", "full_name"}
+        early = slots.run("contract", settings, release, rollout_version=None, rollout_contract_after=0)
+        assert early.rc != 0
+        assert "web1, web2 answers with another version than 2.0" in early.text, str(early)
+        back = slots.run("rollback", settings, release, rollout_version=None)
+        assert back.rc == 0, str(back)
+        assert slots.live() == {"blue"}
+        assert columns(rig) == {"id", "name"}
+        run = slots.run("blue_green", settings, release, rollout_retire="stop")
+        assert run.rc == 0, str(run)
+        late = slots.run("contract", settings, release, rollout_version=None, rollout_contract_after=0.5)
+        assert late.rc == 0, str(late)
+        assert columns(rig) == {"id", "full_name"}
+        refused = slots.run("rollback", settings, release, rollout_version=None)
+        assert refused.rc != 0
+        assert "1.0 cannot serve any more" in refused.text, str(refused)
+    assert slots.live() == {"green"}
+    assert customers.versions == {FIRST, "2.0"}
+    assert_nothing_lost(rig, customers, "full_name")

@@ -167,3 +167,16 @@ def _alive(folder: Path) -> bool:
         except OSError:
             continue
     return False
+
+
+def test_a_step_that_takes_too_long_is_unknown(fresh: Rig) -> None:
+    rig = fresh
+    release = rig.archive("2.0")
+    slow = steps(rollout_expand=note("expand", "sleep 4"), rollout_step_timeout=1)
+    run = rig.rollout(slow, release)
+    assert run.rc != 0
+    assert "The expand on web1 did not end within 1 s" in run.text, str(run)
+    assert rig.current() == rig.all_on(FIRST)
+    again = rig.rollout(slow, release)
+    assert again.report["outcome"] == "refused"
+    assert "rollout_settle='expand ran'" in again.text, str(again)

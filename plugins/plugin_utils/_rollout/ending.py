@@ -30,6 +30,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record i
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import not_judged
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     CONTRACT,
+    CONTRACT_SLOTS,
     MAINTAIN,
     RECOVER,
     RECOVER_SLOTS,
@@ -120,7 +121,7 @@ def outcome(record: Record) -> str:
     if record.stop.phase == "preflight":
         return "refused"
     if record.slots:
-        if record.slots.get("unknown"):
+        if record.slots.get("unknown") or record.strategy == CONTRACT_SLOTS:
             return "failed"
         return "frozen" if record.slots["flipped"] else "rolled_back"
     if record.strategy in (MAINTAIN, RECOVER, CONTRACT):
@@ -408,6 +409,8 @@ def _slots(record: Record) -> dict[str, Any] | None:
 
 
 def _what_changed(data: Mapping[str, Any]) -> str:
+    if data["strategy"] == CONTRACT_SLOTS:
+        return _what_was_contracted(data)
     if data.get("slots") and data["outcome"] != "refused":
         return _what_was_flipped(data)
     if data["strategy"] == RECOVER:

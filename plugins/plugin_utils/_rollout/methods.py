@@ -21,6 +21,8 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import s
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.going_back import refuse_without
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    CONTRACT,
+    CONTRACT_SLOTS,
     FLIP_BACK,
     PROMOTE,
     RECOVER,
@@ -34,7 +36,7 @@ _INSTALL_LIMIT = 600.0
 _LOCK_LIMIT = 60.0
 
 # What they install is kept on the members.
-_WITHOUT_A_SOURCE = (ROLLBACK, RECOVER, FLIP_BACK, RECOVER_SLOTS)
+_WITHOUT_A_SOURCE = (ROLLBACK, RECOVER, FLIP_BACK, RECOVER_SLOTS, CONTRACT, CONTRACT_SLOTS)
 
 Infos = Mapping[str, Mapping[str, Any]]  # what ``member_info`` said, by host
 

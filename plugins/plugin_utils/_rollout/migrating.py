@@ -20,15 +20,22 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     Refused,
     RolloutError,
     Stopped,
+    TimedOut,
     Unreachable,
     UpgradeFailed,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import migration
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.migration import Migration, Step
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.preflight import member_calls
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import CONTRACT, Settings
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    CONTRACT,
+    CONTRACT_SLOTS,
+    BlueGreen,
+    Settings,
+)
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._work import Work
 
 COORDINATOR = "migration"  # stands for the controller in the play that runs the steps
@@ -114,6 +121,9 @@ def to_run_after(settings: Settings, record: Record) -> list[str]:
         return wanted
     # Stopped: only what takes back, and only where nothing of the new version is left.
     new = record.to_version in found.to_versions
+    if record.slots:
+        back = new and not record.slots["flipped"] and not record.slots.get("unknown")
+        return migration.after(found, settings.steps, "") if back else []
     if not new or any(each.state not in ("untouched", "rolled_back") for each in record.members.values()):
         return []
     return migration.after(found, settings.steps, "")
@@ -127,6 +137,8 @@ def _forbidden(fleet: Fleet, step: str, alive: Sequence[str]) -> RolloutError | 
     found = migration_of(record)
     if found is None or step in migration.BEFORE:
         return None
+    if isinstance(fleet.settings, BlueGreen):
+        return _forbidden_in_slots(fleet, fleet.settings, step, found)
     replies = fleet.remote.run(member_calls(fleet.settings, list(record.members)), False)
     silent = [host for host, reply in replies.items() if not reply.ok]
     if silent:
@@ -134,9 +146,7 @@ def _forbidden(fleet: Fleet, step: str, alive: Sequence[str]) -> RolloutError | 
             f"The {step} was not begun: {', '.join(silent)} cannot be asked which version answers there.",
             "Bring them back, or take them out of the inventory and the pool; then run it again.",
         )
-    versions = {
-        host: {reply.result.get("release"), reply.result.get("runs")} - {None} for host, reply in replies.items()
-    }
+    versions = {host: _versions(reply) for host, reply in replies.items()}
     if step == migration.CONTRACT:
         wrong = {host: found_there - set(found.to_versions) for host, found_there in versions.items()}
         which = "does not work with what it takes away"
@@ -154,6 +164,46 @@ def _forbidden(fleet: Fleet, step: str, alive: Sequence[str]) -> RolloutError | 
             f"The contract was not begun: the pool has {len(record.others)} members that are not in rollout_hosts, and "
             "nobody knows which version answers there.",
             "Run the playbook zerodrop.rollout.contract with all members in rollout_hosts.",
+        )
+    return None
+
+
+def _versions(reply: Reply) -> set[str]:
+    return {reply.result.get("release"), reply.result.get("runs")} - {None}
+
+
+def _forbidden_in_slots(fleet: Fleet, settings: BlueGreen, step: str, found: Migration) -> RolloutError | None:
+    """The same of a service with slots: what serves, and the slot without traffic as far as it answers."""
+    slots, record = fleet.record.slots, fleet.record
+    hosts = {slots["live"]: list(slots["old"]), slots["idle"]: list(record.members)}
+    serves = slots["idle"] if slots["flipped"] else slots["live"]
+    replies = {slot: fleet.remote.run(member_calls(settings.for_slot(slot), hosts[slot]), False) for slot in hosts}
+    silent = [host for own in replies.values() for host, reply in own.items() if not reply.ok]
+    if silent:
+        return Refused(
+            f"The {step} was not begun: {', '.join(silent)} cannot be asked which version answers there.",
+            "Bring them back, or take them out of the inventory and the pool; then run it again.",
+        )
+    on_new = {host for host, reply in replies[serves].items() if _versions(reply) <= set(found.to_versions)}
+    if step != migration.CONTRACT:
+        if on_new or slots.get("left"):
+            what = f"{', '.join(sorted(on_new))} of {serves}, which is live," if on_new else "what is still in flight"
+            return Refused(f"The {step} was not begun: {what} needs what it takes away.", "Run it again later.")
+        return None
+    old = sorted(set(hosts[serves]) - on_new)
+    warm = [
+        host
+        for slot in hosts
+        for host, reply in replies[slot].items()
+        if slot != serves and reply.result["healthy"] and not _versions(reply) <= set(found.to_versions)
+    ]
+    if old or warm:
+        return Refused(
+            f"The contract was not begun: {', '.join(old or warm)} answers with another version than "
+            f"{', '.join(found.to_versions)}, and does not work with what it takes away.",
+            "Stop the old slot first (rollout_retire: stop), or bring it to the new version; then run it again."
+            if warm
+            else "Finish the rollout first; then run it again.",
         )
     return None
 
@@ -182,6 +232,17 @@ def end(fleet: Fleet, step: str, result: Mapping[str, Any], since: float) -> tup
             f"{host} was lost while the {step} ran there, and nobody can tell whether it ran to its end.",
             f"See whether it did, and say so once: rollout_settle='{step} {migration.RAN}' or "
             f"rollout_settle='{step} {migration.NOT_RUN}'.",
+        )
+        record.halt(step, error, [host] if host in record.members else [])
+        record.event(step, [host], since, error.message)
+        return str(error), error
+    if result.get("timed_out"):
+        error = TimedOut(
+            f"The {step} on {host} did not end within {fleet.settings.step_timeout} s, and nobody can tell whether it goes on "
+            "there.",
+            "When it has ended, see whether it did its work, and say so once: "
+            f"rollout_settle='{step} {migration.RAN}' or rollout_settle='{step} {migration.NOT_RUN}'. rollout_step_timeout "
+            "is the limit.",
         )
         record.halt(step, error, [host] if host in record.members else [])
         record.event(step, [host], since, error.message)
@@ -269,4 +330,6 @@ def due_in(settings: Settings, record: Record) -> float | None:
         or record.to_version not in found.to_versions
     ):
         return None
-    return migration.left(found, settings.contract_after, record.strategy != CONTRACT and bool(record.batches))
+    return migration.left(
+        found, settings.contract_after, record.strategy not in (CONTRACT, CONTRACT_SLOTS) and bool(record.batches)
+    )

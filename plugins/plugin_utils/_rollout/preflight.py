@@ -71,13 +71,16 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     CONTRACT,
     MAINTAIN,
     RECOVER,
+    RECOVER_SLOTS,
     ROLLBACK,
     ROLLING,
     Canary,
     Contract,
+    FlipBack,
     Recovery,
     Rollback,
     Settings,
+    SlotContract,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._shown import shown
 
@@ -201,8 +204,9 @@ def preflight(
     if settings.strategy != RECOVER:
         method_of(settings).refuse(settings, plan, infos)
     ledgers = {name: replies[name].result["ledger"] for name in seen}
-    migrating = _migration(settings, plan, candidates, ledgers, rollout_id)
-    migrate_on = _migrate_host(settings, hosts, hostvars) if settings.steps else ""
+    releases = frozenset(each.release for each in candidates)
+    migrating = migration_of(settings, plan.from_version, releases, bool(plan.batches), ledgers, rollout_id)
+    migrate_on = migrate_host(settings, hosts, hostvars) if settings.steps else ""
     serving = [each.name for each in candidates if each.in_service and each.healthy]
     outside_well = outside.before(settings, serving, notes) if plan.batches else None
 
@@ -328,10 +332,11 @@ def _only_version(settings: Settings, candidates: Sequence[Candidate]) -> str:
     return str(next(iter(found)))
 
 
-def _migration(
+def migration_of(
     settings: Settings,
-    plan: Plan,
-    candidates: Sequence[Candidate],
+    from_version: str | None,
+    releases: frozenset[str | None],
+    changes: bool,
     ledgers: Mapping[str, Mapping[str, Any] | None],
     rollout_id: str,
 ) -> migration.Migration | None:
@@ -340,7 +345,7 @@ def _migration(
     While another run may live its steps are its own: then the lease decides, and this is asked again.
     """
     leases = [each["lease"] for each in ledgers.values() if each and each["lease"]]
-    if settings.strategy in (MAINTAIN, RECOVER) or any(
+    if settings.strategy in (MAINTAIN, RECOVER, RECOVER_SLOTS) or any(
         each["left"] > 0 and each["holder"] != rollout_id for each in leases
     ):
         return None
@@ -348,21 +353,21 @@ def _migration(
         run=rollout_id,
         name=settings.migration or settings.version,
         version=settings.version,
-        from_version=plan.from_version,
-        back=isinstance(settings, Rollback),
-        contract_only=isinstance(settings, Contract),
+        from_version=from_version,
+        back=isinstance(settings, (FlipBack, Rollback)),
+        contract_only=isinstance(settings, (Contract, SlotContract)),
         steps=settings.steps,
-        members=frozenset(each.release for each in candidates),
-        changes=bool(plan.batches),
+        members=releases,
+        changes=changes,
         settle=settings.settle,
     )
     found = migration.taken_up(migration.read(ledgers.values()), wish)
-    if found is not None and isinstance(settings, Contract):
+    if found is not None and isinstance(settings, (Contract, SlotContract)):
         migration.refuse_too_early(found, settings.version, settings.contract_after)
     return found
 
 
-def _migrate_host(settings: Settings, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> str:
+def migrate_host(settings: Settings, hosts: Sequence[str], hostvars: Mapping[str, Any]) -> str:
     """The host that runs the steps of a migration: the first member, unless the user names another."""
     name = settings.migrate_host or hosts[0]
     if name != migration.CONTROLLER and name not in hostvars:

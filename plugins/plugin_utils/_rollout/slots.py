@@ -42,8 +42,10 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
     FLIP_BACK,
     BlueGreen,
     FlipBack,
+    SlotContract,
     SlotRecovery,
 )
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._shown import shown
 
 _LIMIT = 10.0
 
@@ -92,12 +94,17 @@ def plan_slots(
     if isinstance(settings, FlipBack):
         settings = settings.to(_release_before(settings, seen, hosts[idle]))
         slot_settings = settings.for_slot(idle)
+    if isinstance(settings, SlotContract):
+        settings = settings.to(_only_version(settings, seen, hosts[live], live))
+        slot_settings = settings.for_slot(idle)
     todo, notes = _to_do(settings, seen, hosts, live, idle, earlier)
-    if not isinstance(settings, SlotRecovery):
+    if not isinstance(settings, (SlotContract, SlotRecovery)):
         preflight.releases_can_be_known(settings, seen.infos)
         preflight.units_are_there(slot_settings, {host: seen.infos[host] for host in hosts[idle]})
     versions = {seen.infos[host]["release"] for host in hosts[live]}
+    releases = frozenset(seen.infos[host]["release"] for slot in SLOTS for host in hosts[slot])
     from_version = versions.pop() if len(versions) == 1 else None
+    migrating = preflight.migration_of(settings, from_version, releases, todo, seen.ledgers, rollout_id)
     plan = Plan((tuple(hosts[idle]),) if todo else (), (), len(hosts[live]), len(hosts[live]), from_version, False)
     keeps = {
         host
@@ -135,10 +142,15 @@ def plan_slots(
         batches=[list(batch) for batch in plan.batches],
         members=members,
         places=places,
-        artefact="" if isinstance(settings, SlotRecovery) else method_of(settings).artefact(settings, seen.infos),
+        artefact=""
+        if isinstance(settings, (SlotContract, SlotRecovery))
+        else method_of(settings).artefact(settings, seen.infos),
         identities={name: pool.identity for name, pool in seen.pools[idle].items()},
         counters={name: preflight.counters_of(pool) for name, pool in seen.pools[idle].items()},
         notes=notes,
+        settings=shown(settings),
+        migration=migrating.to_dict() if migrating else None,
+        migrate_on=preflight.migrate_host(settings, hosts[live], hostvars) if settings.steps else "",
         lease_seen=earlier.number,
         unended=bool(earlier.interrupted) or earlier.active or bool(repair),
         slots={
@@ -150,7 +162,7 @@ def plan_slots(
             "spread": None,
         },
     )
-    if todo and not isinstance(settings, SlotRecovery):
+    if todo:
         record.to_stage = [
             host for host in method_of(settings).to_stage(settings, plan, seen.infos) if not members[host].keeps
         ]
@@ -252,7 +264,7 @@ def _to_do(
     earlier: Earlier,
 ) -> tuple[bool, list[str]]:
     """Whether the idle slot is to be brought to the version and to the traffic; and what is to be said."""
-    if isinstance(settings, SlotRecovery):
+    if isinstance(settings, (SlotContract, SlotRecovery)):
         return False, [f"{live} is live"]
     notes = [f"{live} is live, {idle} is idle"]
     if earlier.touched:
@@ -270,6 +282,16 @@ def _to_do(
             f"{settings.hosts_in(live)} and rollout_pool={settings.pool_in(live)}).",
         )
     return True, notes
+
+
+def _only_version(settings: SlotContract, seen: _Seen, hosts: Sequence[str], live: str) -> str:
+    """The version that the live slot runs; raises ``Refused``."""
+    found = {seen.infos[host]["release"] for host in hosts}
+    if len(found) != 1 or None in found or settings.version not in ("", *found):
+        shown_here = ", ".join(f"{seen.infos[host]['release'] or 'an unknown one'} on {host}" for host in hosts)
+        wanted = f"{settings.version} on {live}" if settings.version else f"one version on {live}"
+        raise Refused(f"The contract wants {wanted}, which is live, and there run: {shown_here}.", "Flip first.")
+    return str(found.pop())
 
 
 def _release_before(settings: FlipBack, seen: _Seen, idle: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
+    Refused,
     RolloutError,
     RouteDiffers,
     Unhealthy,
@@ -22,7 +23,8 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
 )
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool import Admin, Counters, Health, Member, Pool
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, outside
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import ending, migrating, outside
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.flipping import Flip, end_of_a_flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.methods import method_of
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
@@ -199,6 +201,81 @@ def test_the_way_back_installs_nothing_where_the_old_slot_is_warm(remote: FakeRe
     assert "package_switch" not in {operation for _host, operation in remote.calls}
 
 
+STEPS = {
+    "rollout_expand": "e.yml",
+    "rollout_contract": "c.yml",
+    "rollout_expand_undo": "u.yml",
+    "rollout_contract_after": 0,
+}
+
+
+def begun(remote: FakeRemote, settings: BlueGreen, record: Record, step: str) -> migrating.Begun:
+    fleet = Fleet(settings, remote, record, False)  # type: ignore[arg-type]
+    found = migrating.begin(fleet, step, [record.migrate_on])
+    if found.run:
+        migrating.end(fleet, step, {"ok": True}, 0.0)
+    return found
+
+
+def migrated(remote: FakeRemote, tmp_path: Path, strategy: str = "blue_green", **more: Any) -> tuple[BlueGreen, Record]:
+    """A rollout with a data migration, up to where its last steps come; what ran before is known to its record."""
+    settings, record = planned(remote, settings_of(strategy, **STEPS, **more), tmp_path)
+    assert migrating.rows(settings, record)
+    for step in ("expand", "compat"):
+        begun(remote, settings, record, step)
+    roll(settings, remote, record, "", False, lambda _text: None)  # type: ignore[arg-type]
+    Flip(settings, remote, record, False, lambda _text: None).run()  # type: ignore[arg-type]
+    return settings, record
+
+
+def test_a_contract_waits_until_the_old_slot_answers_no_more(remote: FakeRemote, tmp_path: Path) -> None:
+    settings, record = migrated(remote, tmp_path)
+    assert record.migrate_on == "web1"
+    assert record.migration is not None
+    assert record.migration["steps"]["expand"]["state"] == "done"
+    assert not begun(remote, settings, record, "expand_undo").run
+    refused = begun(remote, settings, record, "contract")
+    assert not refused.run
+    assert "web1, web2 answers with another version than 2.0" in refused.message
+    record.stop = None
+    remote.ill = {"web1", "web2"}
+    assert begun(remote, settings, record, "contract").run
+
+
+def test_an_expand_is_taken_back_where_nothing_was_flipped(remote: FakeRemote, tmp_path: Path) -> None:
+    remote.errors["web4", "member_gate"] = Unhealthy("web4 is ill.")
+    settings, record = migrated(remote, tmp_path)
+    assert record.stop is not None
+    assert live(remote) == {"blue"}
+    assert not begun(remote, settings, record, "contract").run
+    assert begun(remote, settings, record, "expand_undo").run
+
+
+def test_an_expand_stays_while_the_new_version_still_works(remote: FakeRemote, tmp_path: Path) -> None:
+    remote.failing["web3"] = 5
+    settings, record = migrated(remote, tmp_path, rollout_bake=0.6)
+    assert live(remote) == {"blue"}
+    remote.releases["web1"] = "2.0"
+    assert "web1 of blue, which is live, needs" in begun(remote, settings, record, "expand_undo").message
+    settings, record = migrated(FakeRemote(), tmp_path, rollout_bake=0.6, rollout_on_failure="freeze")
+    assert not begun(remote, settings, record, "expand_undo").run
+
+
+def test_a_contract_alone_wants_one_version_on_the_live_slot(remote: FakeRemote, tmp_path: Path) -> None:
+    remote.releases["web2"] = "2.0"
+    with pytest.raises(Refused, match="wants one version on blue, which is live"):
+        planned(remote, settings_of("contract_slots", **STEPS, rollout_version=""), tmp_path)
+    with pytest.raises(BadInput, match="rollout_contract is not set"):
+        settings_of("contract_slots", rollout_version="")
+
+
+def test_each_slot_can_be_told_from_the_other() -> None:
+    settings = settings_of(rollout_green_settings={"health_url": "http://127.0.0.1:81/health"})
+    green = settings.for_slot("green")
+    assert green.health_url == "http://127.0.0.1:81/health"
+    assert green.for_slot("blue").health_url == "http://127.0.0.1/health"
+
+
 @pytest.mark.parametrize("strategy", ["flip_back", "recover_slots"])
 def test_the_way_back_needs_no_archive(strategy: str) -> None:
     settings = settings_of(
@@ -351,7 +428,7 @@ def test_the_live_slot_on_two_versions_is_refused(remote: FakeRemote, tmp_path: 
         ({"rollout_preview": "nothing"}, "is not a preview"),
         ({"rollout_preview_command": "true"}, "rollout_preview does not say"),
         ({"rollout_preview": "host:a", "rollout_preview_command": "'"}, "cannot be split"),
-        ({"rollout_expand": "expand.yml"}, "blue/green runs no step of a data migration"),
+        ({"rollout_compat": "compat.yml"}, "rollout_compat is set without rollout_expand"),
         ({"rollout_dead_balancer": "skip"}, "rollout_dead_balancer is skip"),
         ({"rollout_pools": [{"balancers": "lb", "pool": "shop"}]}, "rollout_balancers and rollout_pools"),
         ({"rollout_blue_settings": {"batches": 1}}, "no slot can have of its own"),
