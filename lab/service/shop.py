@@ -274,6 +274,8 @@ class Connection(asyncio.Protocol):
                     self.stream(int(total), span)
             case ["session"]:
                 self.session()
+            case ["sessions"]:
+                self.hand_over()
             case ["customers", key] if shop.customers:
                 self.customer(key)
             case ["orders"]:
@@ -374,6 +376,22 @@ class Connection(asyncio.Protocol):
         }
         extra = b"" if known else b"Set-Cookie: SHOPSESSION=%s; Path=/\r\n" % key.encode()
         self.answer(200, encode(body), extra)
+
+    def hand_over(self) -> None:
+        """Write down every session, one a line, or take in those of another member; the newer state of each stays."""
+        sessions = self.shop.sessions
+        if self.method == b"GET":
+            lines = [f"{key} {visits}\n" for key, visits in sessions.items()]
+            self.answer(200, "".join(lines).encode())
+            return
+        try:
+            for line in self.body.decode("ascii").splitlines():
+                key, visits = line.split()
+                sessions[key] = max(sessions.get(key, 0), int(visits))
+        except ValueError:
+            self.problem(400, "each line must be a session and its visits")
+            return
+        self.answer(200, encode({"sessions": len(sessions), **self.shop.about}))
 
     def order(self) -> None:
         """Write the order down, then answer: what is cut between the two was executed."""

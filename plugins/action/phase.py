@@ -76,10 +76,12 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness 
     start_witness,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    KEEP,
     PREFIX,
     PROMOTE,
     ROLLBACK,
     ROLLING,
+    STOP,
     STRATEGIES,
     WITH_SLOTS,
     BlueGreen,
@@ -370,6 +372,10 @@ class ActionModule(ControllerAction):
     def _step_tasks(self, settings: Settings) -> dict[str, str]:
         """The tasks files of a migration's steps, found before anything is touched."""
         given = {step: getattr(settings, step).tasks for step in settings.steps}
+        if isinstance(settings, BlueGreen):
+            given.update(
+                preview_tasks=settings.preview_tasks, retire="" if settings.retire in (KEEP, STOP) else settings.retire
+            )
         return {step: find_tasks(name, self._folders(), f"rollout_{step}") for step, name in given.items() if name}
 
     def _find_hook(self, name: str, setting: str) -> str:
@@ -610,6 +616,25 @@ class ActionModule(ControllerAction):
 
     # -- after ------------------------------------------------------------------
 
+    def _preview(self) -> dict[str, Any]:
+        """Whether tasks of the user's are to look at the idle slot now, before the flip."""
+        nothing: dict[str, Any] = {"msg": "", "run": False}
+        if not self._facts().get("path"):
+            return nothing
+        record, settings = self._open()
+        if not isinstance(settings, BlueGreen) or not record.step_tasks.get("preview_tasks") or self._check:
+            return nothing
+        if record.stop is not None or any(each.state != "finished" for each in record.members.values()):
+            return nothing
+        return {
+            "msg": "",
+            "run": True,
+            "tasks": record.step_tasks["preview_tasks"],
+            "slot": record.slots["idle"],
+            "release": record.to_version,
+            "previous": record.from_version or "",
+        }
+
     def _flip(self) -> dict[str, Any]:
         """Preview, flip and what follows, once the idle slot is ready; nothing where there is nothing to flip."""
         if not self._facts().get("path"):
@@ -621,6 +646,7 @@ class ActionModule(ControllerAction):
             return {"msg": ""}
         with record.at_work(), self._lasting(60.0) as remote:
             flip = Flip(settings, remote, record, self._check, self._display.display)
+            flip.previewed = self._vars.get("__rollout_previewed") or {}
             try:
                 changed = flip.run()
             except Exception as error:  # whatever it is, the report must say which slot is live
@@ -628,10 +654,31 @@ class ActionModule(ControllerAction):
                 record.halt("flip", RolloutError(f"unexpected: {type(error).__name__}: {error}"), [])
                 changed = True
             record.save()
-        result: dict[str, Any] = {"changed": changed, "msg": ""}
+        retiring = record.slots.get("retiring", [])
+        row = {"coordinator": False, "release": record.from_version or "", "previous": ""}
+        result: dict[str, Any] = {
+            "changed": changed,
+            "msg": "",
+            "retire": [{**row, "name": host} for host in retiring],
+            "retire_tasks": record.step_tasks.get("retire", ""),
+        }
         if record.stop is not None:
             result.update(failed=True, code=record.stop.code, msg=record.stop.message)
         return result
+
+    def _note_retired(self, record: Record) -> None:
+        """What the user's own tasks have made of the old slot."""
+        hosts = record.slots.get("retiring", [])
+        said = {host: self._vars["hostvars"][host].get("__rollout_retired") for host in hosts}
+        bad = [
+            f"{host}: {words}" if words else f"{host}: they did not end"
+            for host, words in said.items()
+            if words != "ok"
+        ]
+        if bad:
+            record.notes.append(f"the tasks that retire {record.slots['live']} failed: {'; '.join(bad)}")
+        elif hosts:
+            record.event("retire", hosts, record.now(), f"{', '.join(hosts)} retired by your tasks")
 
     def _decide_back(self) -> dict[str, Any]:
         record, settings = self._open()
@@ -655,6 +702,7 @@ class ActionModule(ControllerAction):
             return dict(facts["end"])
         record = Record.load(facts["path"])
         settings = _settings_of(record, facts) if "kept" in facts else None
+        self._note_retired(record)
         return self._ended(settings, self._remote, record)
 
     def _end_of(self, settings: Settings, remote: Remote, record: Record, plan: Mapping[str, Any]) -> dict[str, Any]:
@@ -771,6 +819,7 @@ _PHASES = {
     "put_back": ActionModule._put_back,
     "hook": ActionModule._hook,
     "hooked": ActionModule._hooked,
+    "preview": ActionModule._preview,
     "flip": ActionModule._flip,
     "decide_back": ActionModule._decide_back,
     "report": ActionModule._report,

@@ -27,10 +27,16 @@ class ActionModule(FleetAction):
     def limit(self, arguments: Mapping[str, Any]) -> float:
         return _LIMIT
 
+    def _undo(self, remote: Remote, replies: Mapping[str, Reply], arguments: Mapping[str, Any]) -> dict[str, bool]:
+        """Nothing: files that were prepared on the other balancers change no traffic, and are wanted there."""
+        return {}
+
     def _on_all(self, remote: Remote, arguments: Mapping[str, Any], calls: Mapping[str, Call]) -> dict[str, Any]:
         slot = arguments.get("slot")
         if not slot or arguments.get("prepare"):
-            return super()._on_all(remote, arguments, calls)
+            found = super()._on_all(remote, arguments, calls)
+            found["changed"] = any(each["changed"] for each in found["balancers"].values())
+            return found
         check = bool(self._task.check_mode)
 
         def ask(operation: str, params: Mapping[str, Mapping[str, Any]]) -> dict[str, Reply]:

@@ -55,6 +55,8 @@ OPERATIONS: Mapping[str, str] = {
     "member_info": "_member",
     "member_gate": "_member",
     "member_sockets": "_member_sockets",
+    "sessions_export": "_member_sessions",
+    "sessions_import": "_member_sessions",
     "access_log_read": "_access_log.read",
     "observe": "_observation.observe",
     "observe_past": "_observation.past",

@@ -133,11 +133,17 @@ def pool_drain(
 
     With a ``service``, what the members are to return to is kept on this host
     from before the first change until they are put back; ``return_to`` has it,
-    also for members that an earlier run held out and left so.
+    also for members that an earlier run held out and left so. ``only_new`` keeps nobody but new clients away, where the
+    balancer can tell those that are tied to a member from them; it waits for nothing.
     """
     fence = Fence.from_params(params, check)
     work = _work(Drain, params, driver, clock, fence)
-    drain = DrainOrder.from_params(params)
+    if _params.flag(params, "only_new", False):
+        if not work.driver.drains(work.pool):
+            return _heard(fence, {"changed": False, "before": {}})
+        drain = DrainOrder.from_params(params, target=Admin.DRAIN, wait=False)
+    else:
+        drain = DrainOrder.from_params(params)
     return _heard(fence, _counting(work, lambda: _take_out(work, drain, _marks(params), check, fence)))
 
 

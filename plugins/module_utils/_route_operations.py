@@ -32,6 +32,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._names import poo
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_operations import _nobody_rolls_out, open_driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work import own_view
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.wanted import DAY, member_names
+from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.work import Work
 from ansible_collections.zerodrop.rollout.plugins.module_utils._route import FLAGS, RELOAD, SLOTS, Route, Slots
 
 _LONGEST_WAIT = 5.0  # for the moment at which all balancers flip
@@ -137,7 +138,15 @@ def pool_watch(
         if fence is not None:
             fence.enter()
         cut = (fence.around(balancer) if fence else balancer).cut(pool, list(left))
-    return {"changed": bool(cut), "left": {} if cut else left, "cut": cut, "work": work, "seconds": seconds}
+    towards = {} if check else Work(pool, balancer, clock).towards(names)
+    return {
+        "changed": bool(cut),
+        "left": {} if cut else left,
+        "cut": cut,
+        "work": work,
+        "seconds": seconds,
+        "towards": towards,
+    }
 
 
 def pool_healthy(

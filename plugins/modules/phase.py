@@ -32,6 +32,7 @@ options:
       - V(upgraded) sees what the user's own tasks left.
       - V(gate) waits until the batch is healthy on its own hosts and for every balancer.
       - V(put_back) gives the batch new work, as before, and looks at it under traffic.
+      - V(preview) says whether tasks of the user's are to look at the idle slot now; of blue/green only.
       - V(flip) has the idle slot previewed, flips to it, and looks at it under traffic; of blue/green only.
       - V(decide_back) plans the way back of a rollout that stopped.
       - V(report) ends the rollout with one sentence, C(report.json) and artifacts.
@@ -39,7 +40,7 @@ options:
       - V(stop) asks the run that works on the service to end after the batch in hand.
     type: str
     required: true
-    choices: [roll_out, plan, judge, drain, upgraded, gate, put_back, flip, decide_back, report, status, stop]
+    choices: [roll_out, plan, judge, drain, upgraded, gate, put_back, preview, flip, decide_back, report, status, stop]
   strategy:
     description:
       - How the fleet is walked through, for O(name=roll_out); the phases that follow know it.
@@ -131,6 +132,7 @@ def main() -> None:
                     "upgraded",
                     "gate",
                     "put_back",
+                    "preview",
                     "flip",
                     "decide_back",
                     "report",

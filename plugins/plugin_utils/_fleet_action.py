@@ -10,7 +10,7 @@ the task's host, as any module does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -153,7 +153,7 @@ class FleetAction(ActionBase):
         replies = remote.run(calls, check)
         failed = {name: reply.error for name, reply in replies.items() if reply.error is not None}
         results = {name: dict(reply.result) for name, reply in replies.items() if reply.ok}
-        diffs = [self._diff_of(name, each.pop("diff")) for name, each in results.items() if "diff" in each]
+        diffs = [diff for name, each in results.items() for diff in self._diffs_of(name, each.pop("diff", []))]
         merged: dict[str, Any] = {
             "changed": any(reply.changed for reply in replies.values()),
             "balancers": results,
@@ -198,8 +198,15 @@ class FleetAction(ActionBase):
         return {name: reply.ok for name, reply in remote.run(calls).items()}
 
     @staticmethod
-    def _diff_of(name: str, diff: Mapping[str, Any]) -> dict[str, Any]:
-        return {"before_header": name, "after_header": name, **diff}
+    def _diffs_of(name: str, diffs: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What an operation would show, of one thing or of several files, with the balancer's name."""
+        found = []
+        for diff in [diffs] if isinstance(diffs, Mapping) else diffs:
+            headers = {
+                key: f"{name}: {diff[key]}" if key in diff else name for key in ("before_header", "after_header")
+            }
+            found.append({**diff, **headers})
+        return found
 
 
 def what_was_undone(undone: Mapping[str, bool]) -> str:

@@ -60,7 +60,9 @@ BLUE_GREEN, FLIP_BACK, RECOVER_SLOTS, CONTRACT_SLOTS = "blue_green", "flip_back"
 ROLLING, MAINTAIN, ROLLBACK, RECOVER, STATUS = "rolling", "maintain", "rollback", "recover", "status"
 CONTRACT = "contract"
 CANARY, PROMOTE = CANARIES = ("canary", "promote")
+KEEP, STOP = "keep", "stop"  # what becomes of a slot that is left
 LASTING = ("require", "accept", "never")
+FOLLOW, HAND_OVER, SHARED = SESSIONS = ("follow", "hand_over", "shared")
 METHODS = ("tasks", "role", "archive", "package", "container")
 
 
@@ -271,6 +273,10 @@ class Settings(Hooks):
     drain_timeout: float = setting(number(0), 300.0)
     on_drain_timeout: str = setting(choice("fail", "cut"), "fail")
     session_grace: float = setting(number(0), 0.0)
+    sessions: str = setting(choice(*SESSIONS), FOLLOW)
+    session_export: tuple[str, ...] = setting(command, ())
+    session_import: tuple[str, ...] = setting(command, ())
+    session_timeout: float = setting(number(0.1, 86400), 60.0)
     busy_sockets: str = setting(choice("wait", "note", "ignore"), "wait")
     long_after: float = setting(number(0, 86400), 10.0)
     long_timeout: float | None = setting(number(0, 86400), None)
@@ -448,8 +454,25 @@ class Settings(Hooks):
                 f"{'set' if self.canary_command else 'not'}.",
                 "Set both to count with a command of yours, or neither.",
             )
+        self._check_sessions()
         if self.max_failed_requests is not None and not self.witness_url:
             raise BadInput("rollout_max_failed_requests needs a witness that counts: set rollout_witness_url.")
+
+    def _check_sessions(self) -> None:
+        if self.sessions != HAND_OVER:
+            return
+        for name in ("session_export", "session_import"):
+            if not getattr(self, name):
+                raise BadInput(
+                    f"rollout_sessions is {HAND_OVER}, and rollout_{name} is not set.",
+                    "Set both: a program that writes a member's sessions to its standard output, one a line, and one that "
+                    "takes them in from its standard input.",
+                )
+        if self.join_batches:
+            raise BadInput(
+                f"rollout_sessions is {HAND_OVER}, and rollout_join_batches leaves no time to hand anything over.",
+                "Leave one of them out.",
+            )
 
     @property
     def steps(self) -> frozenset[str]:
@@ -722,6 +745,14 @@ def preview(value: Any, name: str) -> str:
     return result
 
 
+def retirement(value: Any, name: str) -> str:
+    """What becomes of the old slot: it is kept, it is stopped, or a tasks file of the user's says."""
+    result = text(value, name)
+    if result not in (KEEP, STOP) and not result.endswith((".yml", ".yaml")):
+        raise BadInput(f"{name} must be one of {KEEP}, {STOP}, or a tasks file (.yml), got {value!r}.")
+    return result
+
+
 def no_pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     raise BadInput(f"{name} is set, and blue/green knows one pool for each slot.", "Leave it out.")
 
@@ -744,12 +775,13 @@ class BlueGreen(Settings):
     route_file: str = setting(optional(named(_names.absolute_path)), "")
     preview: str = setting(preview, "")
     preview_command: tuple[str, ...] = setting(command, ())
+    preview_tasks: str = setting(text, "")
     preview_timeout: float = setting(number(0.1, 86400), 60.0)
     bake: float = setting(number(0, 86400), 10.0)
     old_work: str = setting(choice("keep", "cut"), "keep")
     old_work_timeout: float = setting(number(0, 86400), 30.0)
     keep_warm: float = setting(number(0, 86400), 0.0)
-    retire: str = setting(choice("keep", "stop"), "keep")
+    retire: str = setting(retirement, KEEP)
 
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
@@ -770,10 +802,9 @@ class BlueGreen(Settings):
         super()._check_together()
         if self.pool_in(BLUE) == self.pool_in(GREEN):
             raise BadInput(f"rollout_blue_pool and rollout_green_pool are both {self.pool_in(BLUE)!r}.")
-        if self.preview_command and not self.preview:
-            raise BadInput(
-                "rollout_preview_command is set, and rollout_preview does not say how the idle slot is reached."
-            )
+        for name in ("preview_command", "preview_tasks"):
+            if getattr(self, name) and not self.preview:
+                raise BadInput(f"rollout_{name} is set, and rollout_preview does not say how the idle slot is reached.")
         if self.dead_balancer == "skip":
             raise BadInput(
                 "rollout_dead_balancer is skip: a balancer that is skipped in a flip would go on with the old slot.",
@@ -792,6 +823,9 @@ class BlueGreen(Settings):
         return replace(self, pool=self.pool_in(slot), hosts=self.hosts_in(slot), **own)
 
 
+_NO_PREVIEW: dict[str, Any] = {"preview_command": (), "preview_tasks": ""}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FlipBack(BlueGreen):
     """Back to the slot that was live before, while its members are still there; else it is deployed there anew."""
@@ -804,7 +838,12 @@ class FlipBack(BlueGreen):
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         return replace(
-            super().from_vars(variables), bake=0.0, preview_command=(), warm_up=(), container_digest="", retire="keep"
+            super().from_vars(variables),
+            **_NO_PREVIEW,
+            bake=0.0,
+            warm_up=(),
+            container_digest="",
+            retire=KEEP,
         )
 
     def _check_method(self) -> None:
@@ -824,7 +863,7 @@ class SlotRecovery(BlueGreen):
 
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
-        return replace(super().from_vars(variables), version="", preview_command=(), container_digest="", retire="keep")
+        return replace(super().from_vars(variables), **_NO_PREVIEW, version="", container_digest="", retire=KEEP)
 
     def _check_method(self) -> None:
         _needs_what_is_there(self)
@@ -843,7 +882,7 @@ class SlotContract(BlueGreen):
         settings = super().from_vars(variables)
         if not settings.contract:
             raise BadInput("rollout_contract is not set: there is nothing to run.")
-        return replace(settings, preview_command=(), container_digest="", retire="keep")
+        return replace(settings, **_NO_PREVIEW, container_digest="", retire=KEEP)
 
     def to(self, release: str) -> SlotContract:
         """When it is known which version serves."""
@@ -877,7 +916,10 @@ STRATEGIES: Mapping[str, type[Settings]] = {each.strategy: each for each in _LIS
 WITH_SLOTS: Mapping[str, str] = {ROLLBACK: FLIP_BACK, RECOVER: RECOVER_SLOTS, CONTRACT: CONTRACT_SLOTS}
 
 # Read per host, not per rollout; and what the playbooks hand to the user's own tasks.
-HOST_SETTINGS = ("rollout_member", "rollout_member_port", "rollout_zone", "rollout_release", "rollout_previous_release")
+HOST_SETTINGS = (
+    *("rollout_member", "rollout_member_port", "rollout_zone"),
+    *("rollout_release", "rollout_previous_release", "rollout_slot"),
+)
 # A setting of one strategy may stand in an inventory that all of them use.
 OF_SLOTS = tuple(
     PREFIX + each
@@ -886,6 +928,7 @@ OF_SLOTS = tuple(
         *(
             "preview",
             "preview_command",
+            "preview_tasks",
             "preview_timeout",
             "bake",
             "old_work",

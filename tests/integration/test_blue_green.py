@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,37 @@ def test_there_and_back_under_load(slots: Slots) -> None:
         assert slots.live() == {"blue"}
     load.assert_nothing_lost()
     assert load.served("2.0") > 50
+
+
+def test_tasks_of_the_user_s_preview_and_retire(slots: Slots) -> None:
+    rig = slots.rig
+    address = rig.lab.balancers[0].address
+    preview, retire = rig.folder / "preview.yml", rig.folder / "retire.yml"
+    ask = {"url": f"http://{address}/", "headers": {"X-Preview": "s3cret"}, "return_content": True}
+    good = [
+        {"name": "Ask", "ansible.builtin.uri": ask, "register": "found"},
+        {
+            "name": "See",
+            "ansible.builtin.assert": {"that": ["found.json.version == rollout_release", "rollout_slot == 'green'"]},
+        },
+    ]
+    preview.write_text(json.dumps([*good, {"name": "Refuse", "ansible.builtin.fail": {"msg": "not so green"}}]))
+    stop = {"name": "shop.service", "state": "stopped"}
+    retire.write_text(json.dumps([{"name": "Stop", "ansible.builtin.systemd_service": stop}]))
+    own = {"rollout_preview_tasks": str(preview), "rollout_retire": str(retire), "rollout_old_work_timeout": 5}
+    release = rig.archive("2.0")
+    refused = slots.run("blue_green", release, own)
+    assert refused.rc != 0
+    assert "rollout_preview_tasks failed on green: not so green" in refused.text, str(refused)
+    assert slots.live() == {"blue"}
+    preview.write_text(json.dumps(good))
+    with rig.load(rate=100, mix={"keepalive": 1}) as load:
+        run = slots.run("blue_green", release, own)
+    assert run.rc == 0, str(run)
+    assert slots.live() == {"green"}
+    load.assert_nothing_lost()
+    assert any("retired by your tasks" in event["message"] for event in run.report["events"]), str(run)
+    for host in slots.hosts["blue"]:
+        said = rig.lab.exec(host, ["systemctl", "is-active", "shop.service"], check=False).stdout
+        assert said.strip() == "inactive"
+        rig.lab.exec(host, ["systemctl", "start", "shop.service"])

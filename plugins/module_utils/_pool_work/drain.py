@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
-from ansible_collections.zerodrop.rollout.plugins.module_utils._addresses import address_towards, local_addresses
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     ChangedByOther,
@@ -114,7 +113,7 @@ class Drain(Work):
                 result["identity"] = self.driver.identity()  # this reload is our own
             if drain.wait:
                 self._wait_until_empty(drain, result)
-                result["towards"] = self._towards(names)
+                result["towards"] = self.towards(names)
         except RolloutError as error:
             error.facts["returned"] = returned
             if todo:
@@ -202,21 +201,6 @@ class Drain(Work):
                 load=too_much,
             )
         return None
-
-    def _towards(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """For the member's own host: its port, the addresses this balancer may come from, and its idle connections."""
-        pooled = self.driver.pooled(self.pool, names)
-        own = local_addresses()
-        found = {}
-        for member in self.read(names).chosen(names):
-            towards = address_towards(member.address, member.port) if member.port else ""
-            if towards:
-                found[member.name] = {
-                    "addresses": sorted({towards, *own}),
-                    "port": member.port,
-                    "pooled": pooled[member.name],
-                }
-        return found
 
     def _wait_until_empty(self, drain: DrainOrder, result: dict[str, Any]) -> None:
         """Until nothing is in flight in any process, several times in a row, in one and the same process.

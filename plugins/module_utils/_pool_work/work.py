@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.zerodrop.rollout.plugins.module_utils import _caller
+from ansible_collections.zerodrop.rollout.plugins.module_utils._addresses import address_towards, local_addresses
 from ansible_collections.zerodrop.rollout.plugins.module_utils._drivers.base import Clock, Driver
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import (
     BadInput,
@@ -61,6 +62,21 @@ class Work:
 
     def apply(self, settings: Mapping[str, Setting], now: Mapping[str, Member]) -> None:
         self.driver.apply(self.pool, settings, now)
+
+    def towards(self, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """For the member's own host: the addresses that this balancer may come from, and its idle connections."""
+        pooled = self.driver.pooled(self.pool, names)
+        own = local_addresses()
+        found = {}
+        for member in self.read(names).chosen(names):
+            towards = address_towards(member.address, member.port) if member.port else ""
+            if towards:
+                found[member.name] = {
+                    "addresses": sorted({towards, *own}),
+                    "pooled": pooled[member.name],
+                    "port": member.port,
+                }
+        return found
 
     def undo(self, was: Mapping[str, Setting]) -> dict[str, Any]:
         """Put members back to what they were; what went wrong with it, as facts for the error that led here."""

@@ -15,6 +15,7 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Fl
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._load import Room
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import load
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.handing_over import count_sessions, hand_over
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined import (
     are_back,
     floor_forbids,
@@ -24,6 +25,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.member_s
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord, Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.returning import Returning
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Batch, Outcome, named
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import HAND_OVER, SHARED
 
 _LOAD_SAMPLE = 0.5  # seconds between two looks whether the load lets a batch begin
 
@@ -71,9 +73,29 @@ class Draining(Returning):
         if not self.others_at_work():  # what is on its way elsewhere could not be brought in line
             self.fleet.revive()
         along = first_look(self.fleet, self.members())
+        soft: dict[str, Any] = {}
+        if self.settings.sessions == HAND_OVER and not self.check:
+            must_last = not self.batch.back
+            replies = self.take_out(hosts, keep_floor=True, must_last=must_last, bounds=bounds, only_new=True)
+            soft = {name: reply.result["before"] for name, reply in replies.items() if reply.ok}
+            failed = {name: reply for name, reply in replies.items() if not reply.ok}
+            if _for_the_load(failed) and not self._too_late():
+                self.undo(self.members(), {name: before for name, before in soft.items() if before})
+                return self.drain()
+            failed = failed or self._hand_over(hosts)
+            if failed:
+                return self._undo_drain(hosts, replies, failed)
         replies = self.take_out(
-            hosts, keep_floor=True, waiting=waiting, along=along, must_last=not self.batch.back, bounds=bounds
+            hosts,
+            keep_floor=not soft,
+            waiting=waiting,
+            along=along,
+            must_last=not self.batch.back,
+            bounds=None if soft else bounds,
         )
+        for name, before in soft.items():
+            if name in replies and replies[name].ok:
+                replies[name].result["before"] = {**replies[name].result["before"], **before}
         failed = {name: reply for name, reply in replies.items() if not reply.ok}
         if not failed:
             error = ask_members(self.fleet, self.members(), replies, self.record.now() - since)
@@ -98,9 +120,11 @@ class Draining(Returning):
             after = self.drain()  # it came to more just now: what may go is decided anew
             return replace(after, message=words + after.message)
         if not failed:
+            failed = self._end_sessions(hosts)
+        if not failed:
             failed = self._begin_work()
         if failed:
-            outcome = self._undo_drain(hosts, replies, failed)
+            outcome = self._undo_drain(hosts, replies, failed, soft)
             return replace(outcome, message=words + outcome.message, changed=bool(words))
         self._note_drained(replies, since)
         message = f"{words}{', '.join(hosts)} drained in {self.record.now() - since:.2f} s"
@@ -216,7 +240,35 @@ class Draining(Returning):
                 f"{facts['undecided']} idle clients of an older process of {balancer} may still have been sent to {host}"
             )
 
-    def _undo_drain(self, hosts: Sequence[str], replies: Mapping[str, Reply], failed: Mapping[str, Reply]) -> Outcome:
+    def _hand_over(self, hosts: Sequence[str]) -> dict[str, Reply]:
+        """The sessions of the batch are known to all members that stay; the member that failed in it."""
+        since = self.record.now()
+        staying = [each.host for each in self.record.members.values() if each.serves and each.host not in hosts]
+        done = hand_over(self.settings, self.remote, hosts, staying)
+        words = f"{done.sessions} sessions of {', '.join(hosts)} are known to {', '.join(staying)}"
+        if done.error is not None:
+            return {hosts[0]: Reply(hosts[0], error=done.error)}
+        self.record.event("hand over", list(hosts), since, words)
+        return {}
+
+    def _end_sessions(self, hosts: Sequence[str]) -> dict[str, Reply]:
+        """What the last requests have changed is handed over too; or it is said how many sessions end with the batch."""
+        if self.check or self.settings.sessions == SHARED or not self.settings.session_export:
+            return {}
+        if self.settings.sessions == HAND_OVER:
+            return self._hand_over(hosts)
+        left = count_sessions(self.settings, self.remote, hosts)
+        words = f"{left.sessions} sessions end with {', '.join(hosts)}"
+        self.record.notes.append(words if left.error is None else f"how many sessions end is not known: {left.error}")
+        return {}
+
+    def _undo_drain(
+        self,
+        hosts: Sequence[str],
+        replies: Mapping[str, Reply],
+        failed: Mapping[str, Reply],
+        soft: Mapping[str, Any] | None = None,
+    ) -> Outcome:
         """One balancer refused or was lost: on the others the batch goes back to what it was just before.
 
         A balancer that refuses has undone its own part; one that was lost may
@@ -225,6 +277,7 @@ class Draining(Returning):
         name, reply = next(iter(failed.items()))
         error = named(name, reply.error)
         before = {balancer: each.result["before"] for balancer, each in replies.items() if each.ok}
+        before = {place: own for place, own in {**before, **(soft or {})}.items() if own}
         self.undo(self.members(), before)
         self.record.halt("drain", error, list(hosts))
         return Outcome(f"not drained: {error}", changed=False, error=error)

@@ -25,13 +25,22 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._flip import flip
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Remote, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import outside
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.handing_over import count_sessions, hand_over
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import route_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import FLIP_BACK, BlueGreen
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    FLIP_BACK,
+    HAND_OVER,
+    KEEP,
+    SHARED,
+    STOP,
+    BlueGreen,
+)
 
 _LIMIT = 30.0
 _LOOK_EVERY = 0.5
+_SETTLE = 2.0  # seconds for a health check, or for a connection that is just closing, to be over on a member
 _BAD_LOOKS = 3  # in a row, for a member that is out of service
 
 
@@ -44,6 +53,7 @@ class Flip:
         self.settings, self.remote, self.record, self.check, self.say = settings, remote, record, check, say
         self.fleet = Fleet(settings, remote, record, check)
         self.live, self.idle = str(record.slots["live"]), str(record.slots["idle"])
+        self.previewed: Mapping[str, Any] = {}  # what became of the user's tasks
 
     def repair(self) -> bool:
         """Where a flip was broken off, all balancers get the slot that the ledgers say; whether anything was done."""
@@ -77,12 +87,18 @@ class Flip:
             return False
         if not self._step("preview", self._preview):
             return False
+        if not self._step("hand over", self._hand_over):
+            return False
         if not self._step("flip", self._flip):
             return False
+        if not self._step("hand over", self._hand_over):
+            self._back()
+            return True
         if not self._step("bake", self._bake):
             self._back()
             return True
         self._watch_old()
+        self._end_sessions()
         self._retire()
         return True
 
@@ -105,6 +121,15 @@ class Flip:
     # -- preview ----------------------------------------------------------------
 
     def _preview(self) -> str:
+        if self.record.step_tasks.get("preview_tasks"):
+            if not self.previewed.get("ok"):
+                said = " ".join(str(self.previewed.get("said") or "they did not run to their end").split())[:300]
+                raise Unhealthy(
+                    f"rollout_preview_tasks failed on {self.idle}: {said}. Nothing was flipped.",
+                    f"{self.idle} stays on {self.record.to_version}, without traffic.",
+                )
+            if not self.settings.preview_command:
+                return f"{self.idle} passed rollout_preview_tasks"
         if not self.settings.preview_command:
             return ""
         preview = Preview.parse(self.settings.preview, "rollout_preview")
@@ -141,6 +166,32 @@ class Flip:
                 f"{self.idle} stays on {self.record.to_version}, without traffic.",
             )
         return f"{self.idle} passed rollout_preview_command"
+
+    # -- sessions ---------------------------------------------------------------
+
+    def _hand_over(self) -> str:
+        """Before the flip all sessions are known to the idle slot, and after it what changed meanwhile."""
+        if self.settings.sessions != HAND_OVER:
+            return ""
+        old = list(self.record.slots["old"])
+        done = hand_over(self.settings, self.remote, old, list(self.record.members))
+        if done.error is not None:
+            raise done.error
+        return f"{done.sessions} sessions of {self.live} are known to {self.idle}"
+
+    def _end_sessions(self) -> None:
+        """What the last requests to the old slot have changed; or how many sessions stay behind there."""
+        if self.settings.sessions == SHARED or not self.settings.session_export:
+            return
+        if self.settings.sessions == HAND_OVER:
+            self._step("hand over", self._hand_over)
+            return
+        left = count_sessions(self.settings, self.remote, list(self.record.slots["old"]))
+        words = f"{left.sessions} sessions stayed behind on {self.live}"
+        self.record.notes.append(
+            words if left.error is None else f"how many sessions stayed behind is not known: {left.error}"
+        )
+        self.say(f"sessions: {self.record.notes[-1]}")
 
     # -- flip -------------------------------------------------------------------
 
@@ -276,20 +327,51 @@ class Flip:
             self.record.notes.append(f"{cut} requests or connections on {self.live} were cut after {limit:g} s")
         if left:
             self.record.notes.append(f"{left} requests or connections are still in flight on {self.live}, and go on")
-        words = f"{self.live} has nothing in flight" if not left and not cut else self.record.notes[-1]
+        members = self._on_old_members(replies)
+        words = f"{self.live} has nothing in flight" if not left and not cut and not members else self.record.notes[-1]
         self.record.event("old work", [], since, words)
         self.say(f"old work: {words}")
         self.record.save()
 
+    def _on_old_members(self, replies: Mapping[str, Reply]) -> bool:
+        """Whether connections from the balancers are still busy on the members themselves; what is so is said."""
+        if self.settings.busy_sockets == "ignore":
+            return False
+        calls = {}
+        for host, names in self.record.slots["old"].items():
+            found = {
+                place: reply.result["towards"][names[place]]
+                for place, reply in replies.items()
+                if reply.ok and names[place] in reply.result.get("towards", {})
+            }
+            if found:
+                port = next(iter(found.values()))["port"]
+                params = {"port": port, "balancers": found, "limit": _SETTLE}
+                calls[host] = Call("member_sockets", params, _SETTLE)
+        busy = {
+            host: sum(reply.result["busy"].values())
+            for host, reply in (self.remote.run(calls) if calls else {}).items()
+            if reply.ok and reply.result["busy"]
+        }
+        if busy:
+            words = ", ".join(f"{count} on {host}" for host, count in busy.items())
+            self.record.notes.append(
+                f"connections from the balancers that {self.live}'s members still see busy: {words}"
+            )
+        return bool(busy)
+
     def _retire(self) -> None:
-        if self.settings.retire != "stop" or self.record.strategy == FLIP_BACK:
+        if self.settings.retire == KEEP or self.record.strategy == FLIP_BACK:
             return
         time.sleep(self.settings.keep_warm)
         since, unit = self.record.now(), self.settings.for_slot(self.live).unit
         if self.record.slots.get("left"):
-            self.record.notes.append(f"{self.live} was not stopped, since it still has work in flight")
+            self.record.notes.append(f"{self.live} was not retired, since it still has work in flight")
             return
         hosts = list(self.record.slots["old"])
+        if self.settings.retire != STOP:
+            self.record.slots["retiring"] = hosts  # a play of their own follows
+            return
         replies = self.remote.run({host: Call("unit_stop", {"unit": unit}, 90.0) for host in hosts}, self.check)
         bad = [f"{host}: {reply.error}" for host, reply in replies.items() if reply.error is not None]
         words = f"{unit} stopped on {', '.join(hosts)}" if not bad else f"{unit} could not be stopped: {'; '.join(bad)}"

@@ -87,12 +87,13 @@ class Step:
         along: Mapping[str, Call] | None = None,
         must_last: bool = False,
         bounds: Mapping[str, Mapping[str, float]] | None = None,
+        only_new: bool = False,
     ) -> dict[str, Reply]:
         """Drain on one layer after the other, outermost first; a layer that fails is the last.
 
         ``along`` are calls to other hosts that run beside the first of them. On the way forward a drain that would not
         outlive a reload is refused, where the settings say so. What does badly goes out in any case. ``bounds`` are what
-        each place may come to carry until then.
+        each place may come to carry until then. With ``only_new`` clients that are tied to a member still come to it.
         """
         settings = self.settings_before([member.host for member in waiting])
         returning = {name: settings[name] for name in self.joining() if name in settings}
@@ -110,7 +111,8 @@ class Step:
                 lasting="accept" if required == "require" and not must_last else required,
                 returning=returning if places == self.fleet.layers[0] else None,
                 wait_for_floor=self.settings.floor_wait,
-                session_grace=self.settings.session_grace,
+                only_new=only_new,
+                session_grace=0.0 if only_new else self.settings.session_grace,
                 timeout=self.settings.drain_timeout,
                 on_timeout=self.settings.on_drain_timeout,
                 long_after=self.settings.long_after,

@@ -537,6 +537,13 @@ def test_a_long_absence_is_not(driver: FakeDriver, clock: FakeClock) -> None:
     assert clock.time - 1000 < 15
 
 
+def test_only_new_clients_can_be_kept_away(driver: FakeDriver, clock: FakeClock) -> None:
+    result = run("pool_drain", driver, members=["s1"], only_new=True)
+    assert result["changed"]
+    assert result["before"]["s1"]["admin"] == "ready"
+    assert driver.members["s1"].admin is Admin.DRAIN
+
+
 def test_the_session_grace_comes_first(driver: FakeDriver, clock: FakeClock) -> None:
     clock.after(1.0, driver.reload)
     result = run("pool_drain", driver, members=["s1"], session_grace=3)

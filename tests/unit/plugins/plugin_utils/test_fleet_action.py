@@ -180,3 +180,10 @@ def test_what_is_wrong_is_refused_before_any_balancer_is_touched(
     assert done["failed"]
     assert said in done["msg"]
     assert balancers.calls == []
+
+
+def test_an_operation_may_show_several_files(balancers: Balancers, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [{"before_header": each, "after_header": each, "before": "", "after": "x"} for each in ("/a", "/b")]
+    monkeypatch.setattr(balancers, "_answer", lambda name, _call: Reply(name, {"changed": True, "diff": files}))
+    done = run(pool="shop", balancers=["lb1", "lb2"], members=["web1"], state="drained")
+    assert [each["after_header"] for each in done["diff"]] == ["lb1: /a", "lb1: /b", "lb2: /a", "lb2: /b"]

@@ -134,6 +134,9 @@ class FakeRemote:
             "cannot_hold": "",
         }
 
+    def _sessions_export(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return {"sessions": 0, "packed": ""}
+
     def _package_switch(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
         self.releases[host] = params["version"]
         return {"changed": True}
@@ -333,6 +336,47 @@ def test_it_stays_with_freeze(remote: FakeRemote, tmp_path: Path) -> None:
     assert ending.outcome(record) == "frozen"
 
 
+def test_tasks_that_fail_flip_nothing(remote: FakeRemote, tmp_path: Path) -> None:
+    settings, record = planned(remote, settings_of(rollout_preview="host:a", rollout_preview_tasks="try.yml"), tmp_path)
+    record.step_tasks = {"preview_tasks": "/try.yml"}
+    roll(settings, remote, record, "", False, lambda _text: None)  # type: ignore[arg-type]
+    flip = Flip(settings, remote, record, False, lambda _text: None)  # type: ignore[arg-type]
+    flip.previewed = {"ok": False, "said": "no such page"}
+    flip.run()
+    assert record.stop is not None
+    assert "rollout_preview_tasks failed on green: no such page" in record.stop.message
+    assert live(remote) == {"blue"}
+    record.stop = None
+    flip.previewed = {"ok": True}
+    flip.run()
+    assert live(remote) == {"green"}
+
+
+def test_a_slot_that_is_retired_by_tasks_waits_for_their_play(remote: FakeRemote, tmp_path: Path) -> None:
+    record = rolled(remote, tmp_path, rollout_retire="retire.yml")
+    assert record.slots["retiring"] == ["web1", "web2"]
+    assert "unit_stop" not in {operation for _host, operation in remote.calls}
+    remote.left = {"shop_green": 1}
+    record = rolled(remote, tmp_path, rollout_version="3.0", rollout_retire="retire.yml", rollout_old_work_timeout=0)
+    assert "retiring" not in record.slots
+    assert any("was not retired" in note for note in record.notes)
+
+
+def test_sessions_go_with_the_flip(remote: FakeRemote, tmp_path: Path) -> None:
+    programs = {"rollout_session_export": ["export"], "rollout_session_import": ["import"]}
+    remote._sessions_export = lambda _host, _params: {"sessions": 2, "packed": "x"}  # type: ignore[attr-defined]
+    record = rolled(remote, tmp_path, rollout_sessions="hand_over", **programs)
+    done = [(host, operation) for host, operation in remote.calls if operation in ("route_set", "sessions_import")]
+    once = [("web3", "sessions_import"), ("web4", "sessions_import")] * 2
+    assert done == [*once, ("lb1", "route_set"), ("lb2", "route_set"), *once, *once]
+    remote.errors["web1", "sessions_import"] = Unreachable("web1 is gone.")
+    record = rolled(remote, tmp_path, rollout_version="3.0", rollout_sessions="hand_over", **programs)
+    assert record.stop is not None
+    assert live(remote) == {"green"}
+    record = rolled(FakeRemote(), tmp_path, **{**programs, "rollout_session_import": ""})
+    assert "0 sessions stayed behind on blue" in record.notes
+
+
 def test_a_preview_that_fails_flips_nothing(remote: FakeRemote, tmp_path: Path) -> None:
     tries: dict[str, Any] = {
         "rollout_preview": "header:X-Preview=a",
@@ -362,7 +406,7 @@ def test_what_the_old_slot_still_does_is_said_and_keeps_it_from_being_stopped(
     remote.left["shop_blue"] = 1
     record = rolled(remote, tmp_path, rollout_retire="stop", rollout_old_work_timeout=0)
     assert record.slots["left"] == 2  # one on each balancer
-    assert "blue was not stopped, since it still has work in flight" in record.notes
+    assert "blue was not retired, since it still has work in flight" in record.notes
     assert "unit_stop" not in {operation for _host, operation in remote.calls}
 
 
@@ -433,7 +477,8 @@ def test_the_live_slot_on_two_versions_is_refused(remote: FakeRemote, tmp_path: 
         ({"rollout_pools": [{"balancers": "lb", "pool": "shop"}]}, "rollout_balancers and rollout_pools"),
         ({"rollout_blue_settings": {"batches": 1}}, "no slot can have of its own"),
         ({"rollout_green_settings": {"health_url": "ftp://a"}}, "health_url of rollout_green_settings"),
-        ({"rollout_retire": "burn"}, "must be one of keep, stop"),
+        ({"rollout_retire": "burn"}, "must be one of keep, stop, or a tasks file"),
+        ({"rollout_preview_tasks": "try.yml"}, "rollout_preview does not say"),
         ({"rollout_old_work": "lose"}, "must be one of keep, cut"),
         ({"rollout_bake": "long"}, "rollout_bake must be a number"),
         ({"rollout_route_file": "here"}, "absolute path"),
