@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--haproxy", default=plain.haproxy, help="generation of HAProxy")
     one.add_argument("--nginx", help="generation of nginx, instead of HAProxy")
     one.add_argument("--nginx-links", action="store_true", help="nginx whose members are switched by links")
+    one.add_argument("--slots", action="store_true", help="two slots, blue and green, of half the members each")
     one.add_argument("--pool", default=plain.pool)
     one.add_argument("--subnet", help="a /24; picked free when not given")
     one.add_argument("--version", default=plain.version, help="release installed at first")

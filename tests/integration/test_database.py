@@ -110,7 +110,7 @@ def with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]
 @pytest.fixture(scope="module")
 def slots_with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
     """The same, in two slots."""
-    own = {"member": "database", "database": True, "switches": lab.Switches(customers="name")}
+    own: dict[str, Any] = {"member": "database", "database": True, "switches": lab.Switches(customers="name")}
     with lab.running(description(prefix=f"d{os.getpid()}-s", **own), tmp_path_factory.mktemp("lab") / "slots") as up:
         yield up
 

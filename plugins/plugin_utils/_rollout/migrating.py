@@ -169,7 +169,7 @@ def _forbidden(fleet: Fleet, step: str, alive: Sequence[str]) -> RolloutError | 
 
 
 def _versions(reply: Reply) -> set[str]:
-    return {reply.result.get("release"), reply.result.get("runs")} - {None}
+    return {str(each) for each in (reply.result.get("release"), reply.result.get("runs")) if each is not None}
 
 
 def _forbidden_in_slots(fleet: Fleet, settings: BlueGreen, step: str, found: Migration) -> RolloutError | None:

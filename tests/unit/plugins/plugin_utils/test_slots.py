@@ -59,6 +59,7 @@ class FakeRemote:
         self.left: dict[str, int] = {}  # in flight, by pool
         self.failing: dict[str, int] = {}  # errors that a member's counters grow by, with each look
         self.looks = 0
+        self.sessions = 0  # of each member
         self.calls: list[tuple[str, str]] = []
 
     def run(self, calls: Mapping[str, Call], check: bool = False) -> dict[str, Reply]:
@@ -135,7 +136,7 @@ class FakeRemote:
         }
 
     def _sessions_export(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        return {"sessions": 0, "packed": ""}
+        return {"sessions": self.sessions, "packed": "x"}
 
     def _package_switch(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
         self.releases[host] = params["version"]
@@ -363,8 +364,8 @@ def test_a_slot_that_is_retired_by_tasks_waits_for_their_play(remote: FakeRemote
 
 
 def test_sessions_go_with_the_flip(remote: FakeRemote, tmp_path: Path) -> None:
-    programs = {"rollout_session_export": ["export"], "rollout_session_import": ["import"]}
-    remote._sessions_export = lambda _host, _params: {"sessions": 2, "packed": "x"}  # type: ignore[attr-defined]
+    programs: dict[str, Any] = {"rollout_session_export": ["export"], "rollout_session_import": ["import"]}
+    remote.sessions = 2
     record = rolled(remote, tmp_path, rollout_sessions="hand_over", **programs)
     done = [(host, operation) for host, operation in remote.calls if operation in ("route_set", "sessions_import")]
     once = [("web3", "sessions_import"), ("web4", "sessions_import")] * 2
