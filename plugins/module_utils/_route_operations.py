@@ -52,10 +52,13 @@ def route_prepare(params: Mapping[str, Any], check: bool, *, driver: Driver | No
     """See that the pool could take all traffic, and note in the ledger where it goes; changes no route.
 
     ``now`` is this host's clock at the end, from which the controller reckons the moment to flip. ``healthy`` says that
-    the pool need not serve yet. Raises ``Unhealthy``, ``UnknownPool``, ``RouteDiffers`` and ``ChangedByOther``.
+    the pool need not serve yet. ``beside`` is for a service that flips along with another one, without a lease of its own:
+    nobody may roll it out meanwhile. Raises ``Unhealthy``, ``UnknownPool``, ``RouteDiffers`` and ``ChangedByOther``.
     """
     slots, to, fence = Slots.from_params(params), _slot(params, "to"), Fence.from_params(params, check)
     balancer = driver or open_driver(params, Clock())
+    if _params.flag(params, "beside", False):
+        _nobody_rolls_out(Marks(slots.name, slots.pools[to], params.get("marks"), "hand"))
     balancer.check_route(slots)
     found = _state(slots, balancer, params)
     _refuse_empty(slots, to, balancer, int(params.get("least") or 1))

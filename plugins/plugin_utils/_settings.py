@@ -753,6 +753,15 @@ def retirement(value: Any, name: str) -> str:
     return result
 
 
+def services(value: Any, name: str) -> tuple[str, ...]:
+    """The services that flip along, in this order."""
+    found = items(value, name) if value not in ([], "", None) else []
+    result = tuple(named(_names.service)(each, name) for each in found)
+    if len(set(result)) != len(result):
+        raise BadInput(f"{name} names a service twice: {', '.join(result)}.")
+    return result
+
+
 def no_pools(value: Any, name: str) -> tuple[dict[str, Any], ...]:
     raise BadInput(f"{name} is set, and blue/green knows one pool for each slot.", "Leave it out.")
 
@@ -773,6 +782,7 @@ class BlueGreen(Settings):
     blue_settings: dict[str, Any] = setting(own_settings, None)
     green_settings: dict[str, Any] = setting(own_settings, None)
     route_file: str = setting(optional(named(_names.absolute_path)), "")
+    services: tuple[str, ...] = setting(services, ())
     preview: str = setting(preview, "")
     preview_command: tuple[str, ...] = setting(command, ())
     preview_tasks: str = setting(text, "")
@@ -802,6 +812,10 @@ class BlueGreen(Settings):
         super()._check_together()
         if self.pool_in(BLUE) == self.pool_in(GREEN):
             raise BadInput(f"rollout_blue_pool and rollout_green_pool are both {self.pool_in(BLUE)!r}.")
+        if self.service in self.services:
+            raise BadInput(
+                f"rollout_services has {self.service}, which is rollout_service: name those that flip along."
+            )
         for name in ("preview_command", "preview_tasks"):
             if getattr(self, name) and not self.preview:
                 raise BadInput(f"rollout_{name} is set, and rollout_preview does not say how the idle slot is reached.")
@@ -924,7 +938,7 @@ HOST_SETTINGS = (
 OF_SLOTS = tuple(
     PREFIX + each
     for each in (
-        *("blue", "green", "blue_pool", "green_pool", "blue_settings", "green_settings", "route_file"),
+        *("blue", "green", "blue_pool", "green_pool", "blue_settings", "green_settings", "route_file", "services"),
         *(
             "preview",
             "preview_command",

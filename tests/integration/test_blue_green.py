@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import lab
+from lab.balancers.haproxy_socket import ask
 
-from .rig import Rig
+from .rig import Rig, wait_for
 from .slots import Slots, description
 
 pytestmark = [
@@ -92,3 +93,47 @@ def test_tasks_of_the_user_s_preview_and_retire(slots: Slots) -> None:
         said = rig.lab.exec(host, ["systemctl", "is-active", "shop.service"], check=False).stdout
         assert said.strip() == "inactive"
         rig.lab.exec(host, ["systemctl", "start", "shop.service"])
+
+
+def second_service(rig: Rig) -> None:
+    """A service cart on the same members, behind port 82."""
+    for host in rig.lab.balancers:
+        file = rig.root(host) / "etc/haproxy/haproxy.cfg"
+        text = file.read_text(encoding="utf-8")
+        if "backend cart_blue" in text:
+            continue
+        _head, *backends = text.split("\nbackend shop_")
+        own = "".join(f"\nbackend cart_{each.rstrip()}\n" for each in backends)
+        lines = [f"use_backend %[str({key}),map(/etc/haproxy/zerodrop/cart.map)]" for key in ("idle", "live")]
+        lines[0] += " if { req.hdr(X-Preview) -m str s3cret }"
+        front = "\nfrontend cart\n    bind :82\n    " + "\n    ".join(lines) + "\n"
+        (file.parent / "zerodrop/cart.map").write_text("live cart_blue\nidle cart_green\n", encoding="utf-8")
+        file.write_text(text + front + own, encoding="utf-8")
+        rig.lab.exec(host, ["systemctl", "restart", "haproxy"])
+
+
+def test_two_services_flip_together_or_not_at_all(slots: Slots) -> None:
+    rig = slots.rig
+    second_service(rig)
+    wait_for(lambda: cart(slots) in rig.hosts)
+    run = slots.run("blue_green", rig.archive("2.0"), rollout_services=["cart"])
+    assert run.rc == 0, str(run)
+    assert slots.live() == {"green"}
+    assert cart(slots) in slots.hosts["green"]
+    back = slots.run("rollback", rig.archive("2.0"), rollout_version=None, rollout_services=["cart"])
+    assert back.rc == 0, str(back)
+    assert slots.live() == {"blue"}
+    assert cart(slots) in slots.hosts["blue"]
+    for host in slots.hosts["green"]:
+        ask(rig.root("lb1"), f"set server cart_green/{host} state maint")
+    refused = slots.run("blue_green", rig.archive("2.1"), rollout_services=["cart"])
+    assert refused.rc != 0
+    assert "0 of the members of cart_green can serve" in refused.text, str(refused)
+    assert slots.live() == {"blue"}
+    assert cart(slots) in slots.hosts["blue"]
+
+
+def cart(slots: Slots) -> str:
+    """Who answers a request for the other service."""
+    said = slots.rig.lab.exec("lb1", ["curl", "-s", "http://127.0.0.1:82/"], check=False).stdout
+    return str(json.loads(said)["host"]) if said.startswith("{") else said

@@ -27,7 +27,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import o
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import Fleet
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.handing_over import count_sessions, hand_over
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import Record
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import route_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.slots import beside_params, route_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.witness import too_many_failed
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
     FLIP_BACK,
@@ -40,6 +40,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import 
 
 _LIMIT = 30.0
 _LOOK_EVERY = 0.5
+_APART = 0.02  # seconds between two services that flip together
 _SETTLE = 2.0  # seconds for a health check, or for a connection that is just closing, to be over on a member
 _BAD_LOOKS = 3  # in a row, for a member that is out of service
 
@@ -59,7 +60,7 @@ class Flip:
         """Where a flip was broken off, all balancers get the slot that the ledgers say; whether anything was done."""
         if not self.record.slots["repair"] or self.check:
             return False
-        well = undo(self._ask, self.record.balancers, self.record.slots["repair"])
+        well = undo(self._ask, self.places, self.record.slots["repair"])
         if not all(well.values()):
             error = Refused(undone_words(well))
             self.record.halt("flip", error, [])
@@ -196,10 +197,23 @@ class Flip:
     # -- flip -------------------------------------------------------------------
 
     def _ask(self, operation: str, params: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Reply]:
-        own = route_params(self.settings)
-        return self.fleet.ask(
-            {place: self.fleet.call(place, operation, _LIMIT, {**own, **each}) for place, each in params.items()}
-        )
+        own, beside = route_params(self.settings), self.record.slots.get("beside", {})
+        calls = {}
+        for key, each in params.items():
+            if key in beside:
+                place, service = beside[key]
+                also = {**beside_params(self.settings, service), **each, "beside": True}
+                if "at" in also:  # in the order that was asked for
+                    also["at"] += _APART * (1 + self.settings.services.index(service))
+                calls[key] = Call(operation, also, _LIMIT, self.record.place(place).host)
+            else:
+                calls[key] = self.fleet.call(key, operation, _LIMIT, {**own, **each})
+        return self.fleet.ask(calls)
+
+    @property
+    def places(self) -> list[str]:
+        """Where something is flipped: each balancer, for this service and for those that flip along."""
+        return [*self.record.balancers, *self.record.slots.get("beside", {})]
 
     def _flip(self) -> str:
         record = self.record
@@ -208,7 +222,7 @@ class Flip:
             raise too_many
         record.slots["under_way"] = True  # whoever cancels the run from here on looks which slot is live
         record.save()
-        done = flip_fleet(self._ask, record.balancers, self.live, self.idle)
+        done = flip_fleet(self._ask, self.places, self.live, self.idle)
         record.slots["under_way"] = False
         for place in record.balancers:
             if done.reloads:
@@ -224,7 +238,8 @@ class Flip:
         ago = time.monotonic() - done.at
         record.first_new_at = round(record.now() - ago - done.spread, 4)
         record.last_old_at = round(record.now() - ago, 4)
-        return f"{self.idle} is live on {', '.join(record.balancers)}; {done.spread * 1000:.1f} ms between the first and the last of them"
+        along = f" and {', '.join(self.settings.services)} with it" if self.settings.services else ""
+        return f"{self.idle} is live on {', '.join(record.balancers)}{along}; {done.spread * 1000:.1f} ms between the first and the last of them"
 
     def _back(self) -> None:
         """The old slot is live again; it is as warm as it was."""
@@ -232,7 +247,7 @@ class Flip:
         if self.settings.on_failure == "freeze":
             return
         since = record.now()
-        done = flip_fleet(self._ask, record.balancers, self.idle, self.live)
+        done = flip_fleet(self._ask, self.places, self.idle, self.live)
         if done.error is not None:
             record.notes.append(f"the flip back failed: {done.error} {undone_words(done.undone)}".strip())
             return
@@ -400,6 +415,6 @@ def end_of_a_flip(settings: BlueGreen, remote: Remote, record: Record) -> None:
     if not record.slots.get("under_way"):
         return
     flip = Flip(settings, remote, record, False, lambda _text: None)
-    well = undo(flip._ask, record.balancers, flip.live)
+    well = undo(flip._ask, flip.places, flip.live)
     record.slots["under_way"] = False
     record.notes.append(f"the flip was broken off: {undone_words(well)}")

@@ -50,6 +50,17 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._shown import sho
 _LIMIT = 10.0
 
 
+def beside_params(settings: BlueGreen, service: str) -> dict[str, Any]:
+    """The same for a service that flips along."""
+    return {
+        **balancer_params(settings),
+        "service": service,
+        "pool": f"{service}_{BLUE}",
+        **{f"{slot}_pool": f"{service}_{slot}" for slot in SLOTS},
+        "preview": settings.preview,
+    }
+
+
 def route_params(settings: BlueGreen) -> dict[str, Any]:
     """What an operation on the route needs to know beside its balancer."""
     return {
@@ -67,6 +78,7 @@ class _Seen:
     routes: Mapping[str, Mapping[str, Any]]  # by balancer
     pools: Mapping[str, Mapping[str, Pool]]  # by slot and balancer
     infos: Mapping[str, Mapping[str, Any]]  # by member
+    beside: Mapping[str, Mapping[str, Mapping[str, Any]]]  # by service that flips along, and balancer: its route
     ledgers: Mapping[str, Mapping[str, Any] | None]
     replies: Mapping[str, Reply]  # of each balancer, about the idle slot's pool
 
@@ -88,6 +100,7 @@ def plan_slots(
     earlier = read_ledgers(seen.ledgers)
     refuse_other_balancers(earlier, balancers, settings.balancers_removed)
     live, repair = which_is_live(settings, seen.routes, earlier)
+    repair_beside = _beside(settings, seen, live)
     idle = GREEN if live == BLUE else BLUE
     names = {slot: find_members(hosts[slot], hostvars, seen.pools[slot]) for slot in SLOTS}
     slot_settings = settings.for_slot(idle)
@@ -152,11 +165,12 @@ def plan_slots(
         migration=migrating.to_dict() if migrating else None,
         migrate_on=preflight.migrate_host(settings, hosts[live], hostvars) if settings.steps else "",
         lease_seen=earlier.number,
-        unended=bool(earlier.interrupted) or earlier.active or bool(repair),
+        unended=bool(earlier.interrupted) or earlier.active or bool(repair or repair_beside),
         slots={
             "live": live,
             "idle": idle,
-            "repair": repair,
+            "repair": repair or (live if repair_beside else ""),
+            "beside": {f"{name} ({each})": [name, each] for each in settings.services for name in places},
             "old": {host: names[live][host] for host in hosts[live]},
             "flipped": False,
             "spread": None,
@@ -201,6 +215,10 @@ def _look(
     for name in places:
         route = {**balancer_params(settings), **route_params(settings), "rights": True}
         calls[name] = Call("route_read", route, _LIMIT, name)
+        for service in settings.services:
+            calls[f"{name} ({service})"] = Call(
+                "route_read", {**beside_params(settings, service), "rights": True}, _LIMIT, name
+            )
         for slot in SLOTS:
             params = {**balancer_params(settings.for_slot(slot)), "rights": slot == BLUE}
             calls[f"{name} ({settings.pool_in(slot)})"] = Call("pool_read", params, _LIMIT, name)
@@ -210,6 +228,9 @@ def _look(
     # A retired slot need not answer: only what cannot be reached at all is an error.
     routes = {name: replies[name] for name in places}
     preflight.raise_together("balancer", routes)
+    beside = {service: {name: replies[f"{name} ({service})"] for name in places} for service in settings.services}
+    for service, own in beside.items():
+        preflight.raise_together("balancer", {f"{name} ({service})": reply for name, reply in own.items()})
     pools = {}
     for slot in SLOTS:
         own = {name: replies[f"{name} ({settings.pool_in(slot)})"] for name in places}
@@ -221,6 +242,7 @@ def _look(
         {name: reply.result for name, reply in routes.items()},
         pools,
         {host: reply.result for host, reply in infos.items()},
+        {service: {name: reply.result for name, reply in own.items()} for service, own in beside.items()},
         {name: reply.result["ledger"] for name, reply in idle.items()},
         idle,
     )
@@ -253,6 +275,23 @@ def which_is_live(settings: BlueGreen, routes: Mapping[str, Mapping[str, Any]], 
             f"{live} notes that it was meant.",
         )
     return live, said if pending else ""
+
+
+def _beside(settings: BlueGreen, seen: _Seen, live: str) -> list[str]:
+    """The services that flip along whose last flip was broken off; one that is on the other slot is refused."""
+    broken = []
+    for service, routes in seen.beside.items():
+        pending = any(each["noted"] and each["noted"]["to"] for each in routes.values())
+        wrong = [name for name, each in routes.items() if not each["live"] == each["kept"] == live]
+        if pending or (wrong and isinstance(settings, SlotRecovery)):
+            broken.append(service)
+        elif wrong:
+            raise RouteDiffers(
+                f"{service} flips along with {settings.service} (rollout_services), and {live} is not live for it on "
+                f"{', '.join(wrong)}.",
+                f"Bring it to {live} first, with the role zerodrop.rollout.flip, or with the playbook recover.",
+            )
+    return broken
 
 
 def _to_do(

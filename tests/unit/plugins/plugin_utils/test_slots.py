@@ -74,7 +74,13 @@ class FakeRemote:
         found = getattr(self, f"_{call.operation}", lambda _host, _params: {"changed": True})(host, call.params)
         return Reply(name, result=found)
 
+    @staticmethod
+    def _of(host: str, params: Mapping[str, Any]) -> str:
+        """Where the route of the service is kept that is asked about."""
+        return host if params["service"] == "shop" else f"{host} {params['service']}"
+
     def _route_read(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._of(host, params)
         live, kept = self.routes[host]
         return {
             "live": live,
@@ -86,15 +92,18 @@ class FakeRemote:
         }
 
     def _route_prepare(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._of(host, params)
         self.notes[host] = {"live": self.routes[host][0], "to": params["to"], "number": 1}
         return {"now": 0.0}
 
     def _route_set(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._of(host, params)
         changed = self.routes[host] != [params["to"]] * 2
         self.routes[host] = [params["to"]] * 2
         return {"changed": changed, "late": 0.0}
 
     def _route_settle(self, host: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        host = self._of(host, params)
         self.notes[host] = {"live": params["to"], "to": "", "number": 1}
         return {"changed": False}
 
@@ -146,6 +155,14 @@ class FakeRemote:
 @pytest.fixture
 def remote() -> FakeRemote:
     return FakeRemote()
+
+
+@pytest.fixture
+def two_services(remote: FakeRemote) -> FakeRemote:
+    for name in BALANCERS:
+        remote.routes[f"{name} cart"] = ["blue", "blue"]
+        remote.notes[f"{name} cart"] = None
+    return remote
 
 
 def settings_of(strategy: str = "blue_green", **more: Any) -> BlueGreen:
@@ -363,6 +380,44 @@ def test_a_slot_that_is_retired_by_tasks_waits_for_their_play(remote: FakeRemote
     assert any("was not retired" in note for note in record.notes)
 
 
+def test_services_that_flip_along_go_there_and_back(two_services: FakeRemote, tmp_path: Path) -> None:
+    record = rolled(two_services, tmp_path, rollout_services="cart")
+    assert record.stop is None
+    assert live(two_services) == {"green"}
+    assert {note["live"] for note in two_services.notes.values()} == {"green"}
+    record = rolled(two_services, tmp_path, "flip_back", rollout_version="", rollout_services=["cart"])
+    assert record.stop is None
+    assert live(two_services) == {"blue"}
+
+
+@pytest.mark.parametrize("step", ["route_prepare", "route_set"])
+def test_services_flip_together_or_not_at_all(two_services: FakeRemote, tmp_path: Path, step: str) -> None:
+    fail = two_services._answer
+
+    def answer(name: str, call: Call) -> Reply:
+        if (name, call.operation) == ("lb2 (cart)", step) and call.params["to"] == "green":
+            return Reply(name, error=Unhealthy("no member of cart can serve."))
+        return fail(name, call)
+
+    two_services._answer = answer  # type: ignore[method-assign]
+    record = rolled(two_services, tmp_path, rollout_services="cart")
+    assert record.stop is not None
+    assert "no member of cart can serve" in record.stop.message
+    assert live(two_services) == {"blue"}
+
+
+def test_a_service_on_the_other_slot_is_refused_and_one_whose_flip_was_broken_off_is_mended(
+    two_services: FakeRemote, tmp_path: Path
+) -> None:
+    two_services.routes["lb2 cart"] = ["green", "green"]
+    with pytest.raises(RouteDiffers, match=r"cart flips along with shop .* not live for it on lb2"):
+        planned(two_services, settings_of(rollout_services="cart"), tmp_path)
+    two_services.notes["lb2 cart"] = {"live": "blue", "to": "green", "number": 1}
+    record = rolled(two_services, tmp_path, rollout_services="cart")
+    assert record.slots["repaired"]
+    assert live(two_services) == {"green"}
+
+
 def test_sessions_go_with_the_flip(remote: FakeRemote, tmp_path: Path) -> None:
     programs: dict[str, Any] = {"rollout_session_export": ["export"], "rollout_session_import": ["import"]}
     remote.sessions = 2
@@ -483,6 +538,8 @@ def test_the_live_slot_on_two_versions_is_refused(remote: FakeRemote, tmp_path: 
         ({"rollout_old_work": "lose"}, "must be one of keep, cut"),
         ({"rollout_bake": "long"}, "rollout_bake must be a number"),
         ({"rollout_route_file": "here"}, "absolute path"),
+        ({"rollout_services": "cart, shop"}, "which is rollout_service"),
+        ({"rollout_services": ["cart", "cart"]}, "names a service twice"),
     ],
 )
 def test_settings_that_are_refused(wrong: dict[str, Any], words: str) -> None:
