@@ -103,8 +103,8 @@ faults: setup ## One thing goes wrong at every step of a rollout, and docs/fault
 migrations: setup ## Data migrations, also of a PostgreSQL under load, zones and budgets, on the hosts of the lab
 	@ZERODROP_MIGRATIONS=all pytest -q tests/integration/test_migrations.py tests/integration/test_database.py tests/integration/test_zones.py $(ARGS)
 
-flips: setup ## Blue/green on the hosts of the lab, and its flips on every kind of balancer
-	@ZERODROP_FLIPS=1 pytest -q tests/integration/test_blue_green.py tests/conformance/test_flip.py $(ARGS)
+flips: setup ## Blue/green, sessions and dying controllers on the hosts of the lab, 40 flips in a row on every kind of fleet; ZERODROP_FLIPS=20
+	@ZERODROP_FLIPS=$(or $(ZERODROP_FLIPS),20) pytest -q tests/integration/test_blue_green.py tests/integration/test_shared_hosts.py tests/integration/test_sessions.py tests/integration/test_slot_kills.py tests/integration/test_flips.py tests/conformance/test_flip.py $(ARGS)
 
 page: setup-python ## The report's pages in a headless Chromium, which is installed where it can be
 	@scripts/setup page
