@@ -20,7 +20,7 @@ from lab.balancers.haproxy_socket import ask
 
 from .conftest import PATIENT
 from .controllers import ledger
-from .rig import ROOT, Load, Rig, Run, wait_for
+from .rig import ROOT, Load, Rig, Run, on_all, wait_for
 
 PREVIEW = "header:X-Preview=s3cret"
 RESULTS = ROOT / ".build" / "flips"
@@ -136,7 +136,8 @@ class Slots:
         return {release for host, release in self.rig.current().items() if host in self.hosts[slot]}
 
     def reset(self) -> None:
-        """Blue is live, and nothing is known of an earlier run."""
+        """Blue is live, no slot is retired, and nothing is known of an earlier run."""
+        on_all(self.rig.lab.members, self.rig.lab, "systemctl start shop.service")
         self.rig.reset()
         if self.driver == "nginx" and not (self.rig.root("lb1") / "etc/nginx/zerodrop").exists():
             self.prepare()
