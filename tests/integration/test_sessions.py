@@ -12,7 +12,7 @@ import os
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,12 @@ class Clients:
                     self.failed.append(repr(error))
                     connection.close()
                 if self._end.wait(0.01):
+                    connection.close()
                     return
+
+    def once(self, jar: dict[str, str]) -> dict[str, Any]:
+        with closing(http.client.HTTPConnection(self._address, timeout=20)) as connection:
+            return self.visit(connection, jar)
 
     def visit(self, connection: http.client.HTTPConnection, jar: dict[str, str]) -> dict[str, Any]:
         self.requests += 1
@@ -93,10 +98,10 @@ class Clients:
 def begin(address: str, count: int, also: Mapping[str, str]) -> list[dict[str, str]]:
     """So many new sessions on a member, asked without any balancer."""
     jars = []
-    connection = http.client.HTTPConnection(address, 8080, timeout=20)
-    for _number in range(count):
-        connection.request("GET", "/session")
-        jars.append({"SHOPSESSION": json.loads(connection.getresponse().read())["session"], **also})
+    with closing(http.client.HTTPConnection(address, 8080, timeout=20)) as connection:
+        for _number in range(count):
+            connection.request("GET", "/session")
+            jars.append({"SHOPSESSION": json.loads(connection.getresponse().read())["session"], **also})
     return jars
 
 
@@ -165,11 +170,11 @@ def test_a_stick_table_survives_a_flip_and_a_reload(with_table: lab.Lab, tmp_pat
     address = slots.rig.lab.balancers[0].address
     clients = Clients(address, [])
     jars: list[dict[str, str]] = [{} for _number in range(30)]
-    first = [clients.visit(http.client.HTTPConnection(address, timeout=20), jar)["host"] for jar in jars]
+    first = [clients.once(jar)["host"] for jar in jars]
     slots.flips(["green"])
     slots.rig.lab.exec("lb1", ["systemctl", "reload", "haproxy"])
     slots.flips(["blue"])
-    again = [clients.visit(http.client.HTTPConnection(address, timeout=20), jar)["host"] for jar in jars]
+    again = [clients.once(jar)["host"] for jar in jars]
     assert clients.failed == []
     assert again == first
     assert set(first) == set(slots.hosts["blue"])
@@ -186,6 +191,6 @@ def test_sessions_flip_too(with_table: lab.Lab, tmp_path: Path) -> None:
         assert {jar["SHOPSESSION"] for jar in jars} <= known_to(slots.rig.lab.host(host).address)
     clients = Clients(slots.rig.lab.balancers[0].address, jars)
     for jar in jars:
-        clients.visit(http.client.HTTPConnection(slots.rig.lab.balancers[0].address, timeout=20), jar)
+        clients.once(jar)
     assert clients.failed == [], clients.failed[:5]
     assert clients.hosts <= set(slots.hosts["green"])

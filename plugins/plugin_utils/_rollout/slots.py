@@ -39,6 +39,7 @@ from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.resume i
     refuse_other_balancers,
 )
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import (
+    BLUE_GREEN,
     FLIP_BACK,
     BlueGreen,
     FlipBack,
@@ -338,7 +339,11 @@ def _release_before(settings: FlipBack, seen: _Seen, idle: Sequence[str]) -> str
         return settings.rollback_to
     releases = {seen.infos[host]["release"] for host in idle}
     last = max(
-        (ledger["last"] for ledger in seen.ledgers.values() if ledger and ledger["last"]),
+        (
+            ledger["last"]
+            for ledger in seen.ledgers.values()
+            if ledger and ledger["last"] and ledger["last"]["strategy"] in (BLUE_GREEN, FLIP_BACK)
+        ),
         key=lambda each: int(each["number"]),
         default=None,
     )

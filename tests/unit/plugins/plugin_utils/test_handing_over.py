@@ -46,7 +46,7 @@ class FakeRemote:
             before = {name: {"admin": self.admin[host, name], "weight": 7} for name in params["members"]}
             for name in params["members"]:
                 self.admin[host, name] = "drain" if params["only_new"] else "out"
-            return Reply(host, {"changed": True, "before": before, "return_to": {}, "members": {}})
+            return Reply(host, {"changed": True, "before": before, "return_to": before, "members": {}})
         if call.operation == "pool_put_back":
             for name, setting in params["settings"].items():
                 self.admin[host, name] = setting["admin"]
@@ -95,6 +95,24 @@ def test_what_stays_knows_every_session_before_the_member_goes(remote: FakeRemot
     own = [word for word in remote.said if "socket" not in word and "note" not in word]
     assert own == [*["pool_drain only new"] * 2, *one, "pool_drain lb1", "pool_drain lb2", *one]
     assert record.events[0]["message"] == "2 sessions of web1 are known to web2, web3"
+
+
+def test_a_member_that_comes_back_knows_every_session(remote: FakeRemote, tmp_path: Path) -> None:
+    record, _message = drained(remote, tmp_path, rollout_sessions="hand_over", **BOTH)
+    remote.sessions["web1"] = set()
+    record.members["web1"].state = "healthy"
+    settings = Settings.from_vars({**LINES, "rollout_sessions": "hand_over", **BOTH})
+    phases = Phases(settings, remote, record, Batch(("web1",), False), check=False)  # type: ignore[arg-type]
+    remote.said.clear()
+    phases.put_back()
+    assert remote.sessions["web1"] == {"a", "b", "c"}
+    assert remote.said.index("sessions_import web1") < remote.said.index("pool_put_back lb1")
+    remote.errors["web1", "sessions_import"] = Refused("says no.")
+    record.members["web1"].state = "healthy"
+    remote.said.clear()
+    assert "says no" in phases.put_back().message
+    assert record.members["web1"].state == "failed"
+    assert "pool_put_back lb1" not in remote.said
 
 
 @pytest.mark.parametrize(
