@@ -23,9 +23,12 @@ import lab
 from .rig import Rig
 from .slots import Slots, description
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.slow,
+    pytest.mark.skipif(not os.environ.get("ZERODROP_FLIPS"), reason="make flips runs these"),
+]
 
-ALL = pytest.mark.skipif(not os.environ.get("ZERODROP_FLIPS"), reason="make flips runs it")
 SESSIONS = 1000
 _HERE = "http://127.0.0.1:8080/sessions"
 _GET = f"import urllib.request as u; print(u.urlopen({_HERE!r}).read().decode(), end='')"
@@ -137,7 +140,6 @@ def test_sessions_that_cannot_be_handed_over_keep_their_member(rig: Rig) -> None
     assert rig.servers() == before["servers"]
 
 
-@ALL
 def test_sessions_that_stay_are_counted(rig: Rig) -> None:
     begin(rig.lab.host("web1").address, 7, {})
     follow = {"rollout_sessions": "follow", "rollout_batches": ["100%"], "rollout_floor": 0}
@@ -162,7 +164,6 @@ def with_table(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
         yield up
 
 
-@ALL
 def test_a_stick_table_survives_flips(with_table: lab.Lab, tmp_path: Path) -> None:
     slots = Slots(Rig(with_table, tmp_path))
     slots.reset()
@@ -178,7 +179,6 @@ def test_a_stick_table_survives_flips(with_table: lab.Lab, tmp_path: Path) -> No
     assert set(first) == set(slots.hosts["blue"])
 
 
-@ALL
 def test_sessions_flip_too(with_table: lab.Lab, tmp_path: Path) -> None:
     slots = Slots(Rig(with_table, tmp_path))
     slots.reset()
