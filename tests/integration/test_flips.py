@@ -185,12 +185,13 @@ def test_a_balancer_dies_between_prepare_and_commit(slots: Slots, fleet: tuple[s
     """Whatever comes of the flip, all of them are where the ledgers say, at the latest after the next run."""
     rig, third = slots.rig, slots.rig.lab.balancers[2]
     ends: dict[str, int] = {}
+
+    def strike() -> None:
+        rig.lab.exec(third, ["systemctl", "kill", "-s", "KILL", "--kill-who=all", _unit(slots)])
+
     for number in range(max(FLIPS // 2, 4)):
         (live,) = slots.live()
         want = OTHER[live]
-        strike = lambda: void(  # noqa: E731
-            rig.lab.exec(third, ["systemctl", "kill", "-s", "KILL", "--kill-who=all", _unit(slots)])
-        )
         book = rig.root(third) / "var/lib/zerodrop/shop"
         before = _touched(book)
         with rig.when(lambda book=book, before=before: _touched(book) > before, strike) as acted:  # type: ignore[misc]
