@@ -11,8 +11,10 @@ from collections.abc import Mapping, Sequence
 from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import RolloutError, Unhealthy
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Call, Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.fleet import health_params, warm_up_params
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.handing_over import Handed, hand_over
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Outcome, Step, named
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import HAND_OVER
 
 
 class Gating(Step):
@@ -27,14 +29,12 @@ class Gating(Step):
             return Outcome("would gate " + ", ".join(member.host for member in members))
         since = self.record.now()
         hosts = [member.host for member in members]
-        limit = self.settings.health_timeout
-        calls = {member.host: self._gate(member) for member in members}
-        # Both at once: the balancers' checks rise, or they ask by themselves, while the members are probed.
-        releases = {member.host: self.batch.release(member, self.record) for member in members}
-        for place in self.record.balancers:
-            view = self.fleet.view(place, releases)
-            calls.update(self.fleet.calls("pool_return", hosts, limit, places=[place], timeout=limit, view=view))
-        replies = self.fleet.run(calls)
+        own = {member.host: self._gate(member) for member in members}
+        if self.settings.sessions == HAND_OVER:
+            replies = self._one_after_the_other(own)
+        else:
+            # Both at once: the balancers' checks rise, or they ask by themselves, while the members are probed.
+            replies = self.fleet.run({**own, **self._judge(members)})
         self.note_reloads("gate", replies)
         problems = []
         for member in members:
@@ -52,6 +52,37 @@ class Gating(Step):
         self.record.event("gate", hosts, since, str(problems[0]) if problems else message)
         error = problems[0] if problems else None
         return Outcome(str(error) if error else message, any(replies[host].changed for host in hosts), error)
+
+    def _judge(self, members: Sequence[MemberRecord]) -> dict[str, Call]:
+        """Have every balancer judge these members."""
+        limit, hosts = self.settings.health_timeout, [member.host for member in members]
+        releases = {member.host: self.batch.release(member, self.record) for member in members}
+        calls: dict[str, Call] = {}
+        for place in self.record.balancers:
+            view = self.fleet.view(place, releases)
+            calls.update(self.fleet.calls("pool_return", hosts, limit, places=[place], timeout=limit, view=view))
+        return calls
+
+    def _one_after_the_other(self, own: Mapping[str, Call]) -> dict[str, Reply]:
+        """A balancer that judges a member lets clients in that are tied to it: by then it has to know their sessions."""
+        replies = dict(self.fleet.run(own))
+        good = [host for host in own if replies[host].ok]
+        error = self._know_sessions(good) if good else None
+        if error is not None:
+            replies.update({host: Reply(host, error=error) for host in good})
+        elif good:
+            replies.update(self.fleet.run(self._judge([self.record.members[host] for host in good])))
+        return replies
+
+    def _know_sessions(self, hosts: Sequence[str]) -> RolloutError | None:
+        """A client that did not come meanwhile is still tied to its member, which has to know it again."""
+        since = self.record.now()
+        others = [each.host for each in self.record.members.values() if each.serves and each.host not in hosts]
+        done = hand_over(self.settings, self.remote, others, hosts) if others else Handed()
+        if done.error is None:
+            words = f"{done.sessions} sessions of {', '.join(others)} are known to {', '.join(hosts)}"
+            self.record.event("hand over", list(hosts), since, words)
+        return done.error
 
     def _gate(self, member: MemberRecord) -> Call:
         release = self.batch.release(member, self.record)

@@ -12,12 +12,11 @@ from ansible_collections.zerodrop.rollout.plugins.module_utils._errors import Ro
 from ansible_collections.zerodrop.rollout.plugins.module_utils._pool_work.look import NO_COUNTERS
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._remote import Reply
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout import outside
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.handing_over import Handed, hand_over
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.joined import places_to_join
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.ramp import at_weights, ramp_params
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.record import MemberRecord
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.step import Outcome, Step
-from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import HAND_OVER, MAINTAIN
+from ansible_collections.zerodrop.rollout.plugins.plugin_utils._settings import MAINTAIN
 
 
 class Returning(Step):
@@ -32,11 +31,6 @@ class Returning(Step):
         hosts = [member.host for member in members]
         asked = self.settings.join_batches and not self.batch.back and not self.batch.alone
         later = places_to_join(self.record, self.batch.hosts, asked)
-        error = self._know_sessions(hosts)
-        if error is not None:
-            for member in members:
-                self.set_aside(member, "put back", error)
-            return Outcome(f"not put back: {error}", error=error)
         replies = self._return(hosts, [name for name in self.record.balancers if name not in later])
         if later:
             if all(reply.ok for reply in replies.values()) and not self._do_badly(members, replies):
@@ -62,18 +56,6 @@ class Returning(Step):
         self.record.event("put back", hosts, since, str(problems[0]) if problems else message)
         changed = any(reply.changed for reply in replies.values())
         return Outcome(str(problems[0]) if problems else message, changed, problems[0] if problems else None)
-
-    def _know_sessions(self, hosts: Sequence[str]) -> RolloutError | None:
-        """A client that did not come meanwhile is still tied to its member, which has to know it again."""
-        if self.settings.sessions != HAND_OVER or self.check:
-            return None
-        since = self.record.now()
-        others = [each.host for each in self.record.members.values() if each.serves and each.host not in hosts]
-        done = hand_over(self.settings, self.remote, others, hosts) if others else Handed()
-        if done.error is None:
-            words = f"{done.sessions} sessions of {', '.join(others)} are known to {', '.join(hosts)}"
-            self.record.event("hand over", list(hosts), since, words)
-        return done.error
 
     def _do_badly(self, members: Sequence[MemberRecord], replies: Mapping[str, Reply]) -> bool:
         """Whether any balancer's look at one of them failed."""

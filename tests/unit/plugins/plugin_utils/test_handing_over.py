@@ -100,19 +100,19 @@ def test_what_stays_knows_every_session_before_the_member_goes(remote: FakeRemot
 def test_a_member_that_comes_back_knows_every_session(remote: FakeRemote, tmp_path: Path) -> None:
     record, _message = drained(remote, tmp_path, rollout_sessions="hand_over", **BOTH)
     remote.sessions["web1"] = set()
-    record.members["web1"].state = "healthy"
+    record.members["web1"].state = "upgraded"
     settings = Settings.from_vars({**LINES, "rollout_sessions": "hand_over", **BOTH})
     phases = Phases(settings, remote, record, Batch(("web1",), False), check=False)  # type: ignore[arg-type]
     remote.said.clear()
-    phases.put_back()
+    phases.gate()
     assert remote.sessions["web1"] == {"a", "b", "c"}
-    assert remote.said.index("sessions_import web1") < remote.said.index("pool_put_back lb1")
+    assert remote.said.index("sessions_import web1") < remote.said.index("pool_return lb1")
     remote.errors["web1", "sessions_import"] = Refused("says no.")
-    record.members["web1"].state = "healthy"
+    record.members["web1"].state = "upgraded"
     remote.said.clear()
-    assert "says no" in phases.put_back().message
+    assert "says no" in phases.gate().message
     assert record.members["web1"].state == "failed"
-    assert "pool_put_back lb1" not in remote.said
+    assert "pool_return lb1" not in remote.said
 
 
 @pytest.mark.parametrize(
