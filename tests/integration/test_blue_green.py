@@ -45,17 +45,17 @@ def test_there_and_back_under_load(slots: Slots) -> None:
     release = rig.archive("2.0")
     with rig.load(rate=150) as load:
         run = slots.run("blue_green", release)
-        assert run.rc == 0, run
+        assert run.rc == 0, str(run)
         assert run.report["outcome"] == "succeeded"
         assert "went from 1.0 to 2.0 by a flip from blue to green" in run.report["sentence"], run
         assert slots.live() == {"green"}
         assert slots.current("green") == {"2.0"}
         assert slots.current("blue") == {"1.0"}
         again = slots.run("blue_green", release)
-        assert again.rc == 0, again
+        assert again.rc == 0, str(again)
         assert not any(again.changed.values()), again
         back = slots.run("rollback", {**release, "rollout_version": None})
-        assert back.rc == 0, back
+        assert back.rc == 0, str(back)
         assert slots.live() == {"blue"}
     load.assert_nothing_lost()
     assert load.served("2.0") > 50

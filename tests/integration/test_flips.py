@@ -143,12 +143,12 @@ def test_there_and_back_while_long_work_runs(slots: Slots, fleet: tuple[str, int
         thread = download(rig.lab.balancers[0].address, got)
         wait_for(lambda: got.get("bytes", 0) > 0)
         run = slots.run("blue_green", release, rollout_old_work_timeout=1, rollout_bake=0)
-        assert run.rc == 0, run
+        assert run.rc == 0, str(run)
         assert slots.live() == {"green"}
         assert run.report["slots"]["left"] > 0, "what is still in flight on the old slot was not seen"
         typed = time.time()
         back = slots.run("rollback", {**release, "rollout_version": None}, rollout_old_work_timeout=1)
-        assert back.rc == 0, back
+        assert back.rc == 0, str(back)
         assert slots.live() == {"blue"}
         assert thread.is_alive(), "the download was over before the way back"
         thread.join(DOWNLOAD + 30)
