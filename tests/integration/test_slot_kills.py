@@ -24,7 +24,7 @@ from .slots import Slots, agreed, description, keep, windows
 
 KILLS = int(os.environ.get("ZERODROP_FLIPS_KILLS") or 0) or 12 * bool(os.environ.get("ZERODROP_FLIPS"))
 SEED = int(os.environ.get("ZERODROP_KILLS_SEED", "20261124"))
-STATES = ("planned", "untouched", "drained", "upgraded", "under way", "under way", "flipped", "old work")
+STATES = ("planned", "untouched", "upgraded", "finished", "under way", "under way", "flipped", "old work")
 
 pytestmark = [
     pytest.mark.lab,
