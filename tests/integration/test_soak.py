@@ -22,7 +22,7 @@ from . import soak
 from .conftest import PATIENT
 from .controllers import processes
 from .rig import Rig, Run, wait_for
-from .test_blue_green import Slots
+from .slots import Slots
 from .test_canary import ARCHIVE, SHORT
 
 ROLLOUTS = int(os.environ.get("ZERODROP_SOAK") or 0)
