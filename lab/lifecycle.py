@@ -86,6 +86,7 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
             [*(balancers.find(name).recipe for name in description.generations), MEMBERS[description.member](), *more]
         )
         kernel.allow_many_hosts()
+        share = kernel.own_share()
         try:
             labels = [f"{LABEL}={description.prefix}", f"{LABEL_ID}={lab_id}"]
             labels += [f"{LABEL_DIR}={directory}", f"{LABEL_OWNER}={owned_by}"]
@@ -93,7 +94,7 @@ def up(description: Description, state_dir: Path, *, owner_pid: int | None = Non
             subnet = _network(description, flags)
             lab = replace(lab, subnet=str(subnet), hosts=_hosts(description, subnet))
             _prepare(lab)
-            lab = _start(lab, flags)
+            lab = _start(lab, [*flags, *share])
             readiness.wait(lab, timeout or 30 + len(lab.hosts))
             _write(directory / "inventory.yml", inventory.render(lab))
             _write(directory / "lab.json", dump(lab))

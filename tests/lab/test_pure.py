@@ -12,7 +12,20 @@ from pathlib import Path
 import pytest
 
 import lab
-from lab import balancers, faults, inventory, kernel, mirror, names, order_log, owner, prerequisites, recipes, subnets
+from lab import (
+    balancers,
+    faults,
+    inventory,
+    kernel,
+    mirror,
+    names,
+    order_log,
+    owner,
+    podman,
+    prerequisites,
+    recipes,
+    subnets,
+)
 from lab.balancers import haproxy_config, haproxy_socket
 from lab.hosts import Host
 from lab.model import dump
@@ -229,6 +242,20 @@ def test_inotify_instances_are_raised_and_never_lowered(tmp_path: Path) -> None:
         limit.write_text(before, encoding="ascii")
         kernel.allow_many_hosts(limit)
         assert int(limit.read_text(encoding="ascii")) == after
+
+
+@pytest.mark.parametrize(("manager", "flags"), [("cgroupfs", ["--cgroup-parent=/zerodrop-lab"]), ("systemd", [])])
+def test_labs_have_a_share_of_the_processors_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, manager: str, flags: list[str]
+) -> None:
+    said = subprocess.CompletedProcess(["podman"], 0, f"{manager}\n", "")
+    monkeypatch.setattr(podman, "call", lambda *_arguments: said)
+    assert kernel.own_share(tmp_path) == []  # there are no such control groups
+    (tmp_path / "cpu.shares").write_text("1024\n", encoding="ascii")
+    for _again in range(2):
+        assert kernel.own_share(tmp_path) == flags
+    group = tmp_path / "zerodrop-lab/cpu.shares"
+    assert [group.read_text(encoding="ascii")] == ["65536\n"] if flags else not group.exists()
 
 
 def test_the_inventory_names_groups_hosts_and_how_to_reach_them(tmp_path: Path) -> None:
