@@ -16,6 +16,7 @@ import pytest
 import lab
 
 from .conftest import FULL
+from .fleets import PATIENT_CLIENTS
 from .rig import Rig, wait_for
 from .test_member_sockets import from_the_balancer
 
@@ -67,7 +68,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lab.Lab]:
         members=3,
         balancers=2,
         mixed=("haproxy-2.6", "nginx-1.30"),
-        keepalive_min_timeout="2s",
+        keepalive_min_timeout=PATIENT_CLIENTS,
         check_timeout_s=5,
     )
     with lab.running(description, tmp_path_factory.mktemp("lab") / "roles") as up:
@@ -137,12 +138,12 @@ def test_where_the_inner_pool_refuses_the_outer_one_is_put_back(rig: Rig) -> Non
 def test_what_only_the_member_sees_holds_up_the_drain(rig: Rig) -> None:
     """A request from another program on a balancer's host: waited for, and at the limit everything is put back."""
     before = rig.servers()
-    with from_the_balancer(rig, 6):
+    with from_the_balancer(rig, 18):  # longer than a playbook takes to get there
         run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 1})
         assert run.rc != 0
         assert "still busy on web1 (1 from lb1)" in run.text, str(run)
         wait_for(lambda: rig.servers() == before)
-        run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 20})
+        run = play(rig, ROLE.format("drain"), {"rollout_drain_timeout": 40})
         assert run.rc == 0, str(run)
     assert rig.in_service() == {"web2", "web3"}
     run = play(rig, ROLE.format("restore"))
