@@ -236,13 +236,14 @@ class ActionModule(ControllerAction):
         process = name_processes([playbook, os.getpid(), *([keeper] if keeper else [])])
         lease: LeaseRecord | None = None
         try:
-            lease, waited = lease_of.take(
+            lease, waited, lacking = lease_of.take(
                 settings, remote, record, owner(self._vars, playbook), process, self._display.display
             )
             if waited or (record.unended and settings.steps):
                 record, path = again(record.rollout_id), record.path
                 record.path = path
             record.lease, record.keeper = lease, keeper
+            record.notes.extend(note for note in lacking if note not in record.notes)
             canary_of.take_up(record)
             if record.canary and self._strategy == PROMOTE:
                 record.canary["order"] = {"order": "promote", "by": lease.request["owner"]}

@@ -320,7 +320,8 @@ def part(rig: Rig, members: tuple[str, ...], balancers: tuple[str, ...]) -> Path
 
 def test_slices_of_a_job_are_refused(three: Rig) -> None:
     """With a part of the balancers, on which the lease could be had twice; and with a part of the members."""
-    assert three.rollout(settings(three, rollout_batches=[2])).rc == 0
+    first = three.rollout(settings(three, rollout_batches=[2], rollout_lease_seconds=30))
+    assert first.rc == 0, str(first)
     back = {**settings(three), **three.archive(FIRST)}
     everyone, everywhere = ("web1", "web2", "web3", "web4"), ("lb1", "lb2", "lb3")
     before = three.snapshot()

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils import _program
 from ansible_collections.zerodrop.rollout.plugins.plugin_utils._rollout.switch import program
 
+from .controllers import kill
 from .rig import Rig, wait_for
 
 pytestmark = pytest.mark.lab
@@ -150,3 +151,45 @@ def test_it_does_nothing_after_the_run_or_beside_another_one(rig: Rig) -> None:
     assert not any("put back" in line for line in first.says())
     folder = rig.root(first.host) / "var/lib/zerodrop/shop"
     assert [path.name for path in folder.glob("switch-*")] == []
+
+
+WITHOUT = {
+    # What all of systemd's own tools look at: whether the host was booted with it.
+    "no systemd": ("/run/systemd/system", "it does not run systemd"),
+    "no systemd-run": ("/usr/bin/systemd-run", "systemd-run"),
+}
+
+
+@pytest.mark.parametrize(("path", "why"), [pytest.param(*each, id=name) for name, each in WITHOUT.items()])
+def test_without_systemd_it_is_said_and_the_rest_works(rig: Rig, path: str, why: str) -> None:
+    """Said before any member is touched; what a dead run left is then found by the next one."""
+    settings = {
+        **rig.archive("2.0", start_delay=0.5),
+        "rollout_batches": [2],
+        "rollout_look_requests": 5,
+        "rollout_health_version_key": "version",
+        "rollout_lease_seconds": 4,
+    }
+    balancer = rig.lab.balancers[0]
+    rig.lab.exec(balancer, ["mv", path, f"{path}.away"])
+    try:
+        with rig.watch() as watch, rig.load(slow=0.5) as load:
+            with rig.when(rig.member_is("web1", "upgraded"), lambda: kill(rig)) as struck:
+                rig.rollout(settings)
+            assert struck
+            assert rig.in_service() == set(rig.hosts) - {"web1", "web2"}
+            run = rig.rollout(settings)
+        load.assert_nothing_lost()
+        assert run.rc == 0, str(run)
+        warned = run.text.index("lb1 puts nothing back by itself if this run dies, since")
+        assert why in run.text[warned:]
+        assert warned < run.text.index("web1, web2 drained in")
+        assert any("lb1 puts nothing back by itself" in note for note in run.report["notes"])
+        assert watch.least >= 4
+        assert rig.current() == rig.all_on("2.0")
+        assert rig.in_service() == set(rig.hosts)
+        again = rig.rollout(settings)
+        assert again.rc == 0, str(again)
+        assert set(again.changed.values()) == {0}, str(again)
+    finally:
+        rig.lab.exec(balancer, ["mv", f"{path}.away", path])

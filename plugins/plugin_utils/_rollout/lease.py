@@ -195,8 +195,11 @@ def too_few(reached: int, needed: int) -> Unreachable:
 
 def take(
     settings: Settings, remote: Remote, record: Record, owner: str, process: str, say: Callable[[str], None]
-) -> tuple[LeaseRecord, bool]:
-    """Have the lease for a rollout; and whether somebody else had it since the fleet was read. Raises ``RolloutError``."""
+) -> tuple[LeaseRecord, bool, list[str]]:
+    """Have the lease for a rollout; whether somebody else had it since the fleet was read; and which balancers lack a switch.
+
+    Raises ``RolloutError``.
+    """
     maintenance = settings.strategy == MAINTAIN
     reason = "maintenance" if maintenance else f"{settings.strategy} to {record.to_version}"
     request = Request(settings.service, record.rollout_id, owner, reason, settings.lease_seconds, process)
@@ -215,12 +218,11 @@ def take(
     )
     granted = acquisition.run(record.lease_seen)
     lacking = [no_switch(place, why) for place, why in granted.no_switch.items()]
-    record.notes.extend(note for note in lacking if note not in record.notes)
     since = time.clock_gettime(time.CLOCK_BOOTTIME)
     lease = LeaseRecord(
         granted.number, request.holder, asdict(request), quorum(len(everywhere), skip), hosts, renewed=since
     )
-    return lease, granted.waited
+    return lease, granted.waited, lacking
 
 
 def begin(fleet: Fleet) -> None:
