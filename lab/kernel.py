@@ -27,7 +27,7 @@ def allow_many_hosts(path: Path = INSTANCES) -> None:
 
 CPU = Path("/sys/fs/cgroup/cpu")  # where control groups are of the first version
 PARENT = "/zerodrop-lab"
-_SHARES = 65536
+_SHARES = 8192
 
 
 def own_share(root: Path = CPU) -> list[str]:

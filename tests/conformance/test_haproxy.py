@@ -12,7 +12,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def agent(words: dict[str, str]) -> Iterator[int]:
                     connection, _address = server.accept()
                 except OSError:
                     continue
-                with connection:
+                with connection, suppress(ConnectionError):  # HAProxy gives an agent that is late up
                     connection.sendall((words["now"] + "\n").encode())
 
         thread = threading.Thread(target=run)
@@ -288,7 +288,8 @@ def test_waiting_costs_little(haproxy: HAProxy, apps: dict[str, App]) -> None:
 def test_the_end_of_the_last_request_is_noticed_soon_and_cheaply(haproxy: HAProxy, apps: dict[str, App]) -> None:
     """Counted from the answer to the end of the drain, with its three samples, under load. ``-rP`` shows the figures."""
     pool = pool_of(apps)
-    haproxy.start([pool])
+    # Not down where a crowded machine answers a few checks late: this is not about them.
+    haproxy.start([pool], check="inter 50ms rise 2 fall 20")
     late, shares = [], []
     with Load(pool.port).running(8, pause=0.05) as load:
         for number in range(7):

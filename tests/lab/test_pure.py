@@ -255,7 +255,7 @@ def test_labs_have_a_share_of_the_processors_of_their_own(
     for _again in range(2):
         assert kernel.own_share(tmp_path) == flags
     group = tmp_path / "zerodrop-lab/cpu.shares"
-    assert [group.read_text(encoding="ascii")] == ["65536\n"] if flags else not group.exists()
+    assert [group.read_text(encoding="ascii")] == ["8192\n"] if flags else not group.exists()
 
 
 def test_the_inventory_names_groups_hosts_and_how_to_reach_them(tmp_path: Path) -> None:
