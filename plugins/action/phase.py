@@ -316,9 +316,9 @@ class ActionModule(ControllerAction):
         check_witness(settings)
         upgrade = source = ""
         if isinstance(settings, Maintenance):
-            upgrade = find_tasks(settings.tasks, self._folders(), "rollout_tasks")
+            upgrade = self._find_tasks(settings.tasks, "rollout_tasks")
         elif settings.method == "tasks":
-            upgrade = find_tasks(settings.upgrade_tasks, self._folders())
+            upgrade = self._find_tasks(settings.upgrade_tasks, "rollout_upgrade_tasks")
         elif settings.method == "role":
             upgrade = find_role(settings.upgrade_role, self._folders(), C.DEFAULT_ROLES_PATH)
         else:
@@ -351,7 +351,7 @@ class ActionModule(ControllerAction):
             return found
 
         tasks = self._step_tasks(settings)
-        found_hooks = hooks.find(settings, self._strategy, self._find_hook, has_collection)
+        found_hooks = hooks.find(settings, self._strategy, self._find_tasks, has_collection)
         # The hosts take longer to answer than this does; it has to be over before anything forks.
         making = threading.Thread(target=switch.program)
         making.start()
@@ -377,9 +377,9 @@ class ActionModule(ControllerAction):
             given.update(
                 preview_tasks=settings.preview_tasks, retire="" if settings.retire in (KEEP, STOP) else settings.retire
             )
-        return {step: find_tasks(name, self._folders(), f"rollout_{step}") for step, name in given.items() if name}
+        return {step: self._find_tasks(name, f"rollout_{step}") for step, name in given.items() if name}
 
-    def _find_hook(self, name: str, setting: str) -> str:
+    def _find_tasks(self, name: str, setting: str) -> str:
         return find_tasks(name, self._folders(), setting)
 
     def _refusal(self, variables: Mapping[str, Any], error: RolloutError) -> Record:

@@ -564,6 +564,11 @@ def _needs_what_is_there(settings: Settings) -> None:
         raise BadInput(f"rollout_{name} is not set, and the upgrade method is {settings.method}.")
 
 
+def _needs_a_contract(settings: Settings) -> None:
+    if not settings.contract:
+        raise BadInput("rollout_contract is not set: there is nothing to run.")
+
+
 def not_to_go_back_to(value: Any, name: str) -> str:
     raise BadInput(
         f"{name} is set to {value!r}, but a rollback goes to the release before.",
@@ -717,8 +722,7 @@ class Contract(Settings):
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         settings = super().from_vars(variables)
-        if not settings.contract:
-            raise BadInput("rollout_contract is not set: there is nothing to run.")
+        _needs_a_contract(settings)
         return replace(settings, container_digest="")
 
     def to(self, release: str) -> Contract:
@@ -894,8 +898,7 @@ class SlotContract(BlueGreen):
     @classmethod
     def from_vars(cls, variables: Mapping[str, Any]) -> Self:
         settings = super().from_vars(variables)
-        if not settings.contract:
-            raise BadInput("rollout_contract is not set: there is nothing to run.")
+        _needs_a_contract(settings)
         return replace(settings, **_NO_PREVIEW, container_digest="", retire=KEEP)
 
     def to(self, release: str) -> SlotContract:
